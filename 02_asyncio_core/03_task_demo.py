@@ -1,0 +1,175 @@
+"""2.3 Task 对象：把协程交给事件循环，让它们并发
+
+视频：§3.4 Task 对象（示例 1–3）
+运行：python 02_asyncio_core/03_task_demo.py
+
+先猜后跑
+    第 1 节里，“main: 两个任务都登记了”和“烧水: 开始”，哪一行先出现？
+
+预期输出
+    ── 1. create_task 只登记，await 才让路 ──
+    main: 两个任务都登记了
+    烧水: 开始
+    磨豆: 开始
+    磨豆: 完成
+    烧水: 完成
+    结果 ['水', '粉']，用时 ≈0.2 秒（最慢的那个，而不是两个相加）
+    ── 2. 任务替你保管结果和异常 ──
+    磨豆: 开始
+    糊锅: 开始
+    磨豆: 完成
+    回调: 磨豆 done
+    磨豆.result() = '粉'
+    糊锅.exception() = RuntimeError('糊了')
+    ── 3. wait：谁先好，先处理谁 ──
+    烧水: 开始
+    磨豆: 开始
+    磨豆: 完成
+    先好的: ['磨豆']，还在等: ['烧水']
+    烧水: 完成
+    ── 4. cancel 是请求：任务在 await 处收到 CancelledError ──
+    烧水: 开始
+    烧水: 收到取消，先关火
+    烧水.cancelled() = True
+    ── 5. TaskGroup：一个失败，全组收场 ──
+    烧水: 开始
+    糊锅: 开始
+    烧水: 收到取消，先关火
+    组里的异常: ['糊了']
+    ── 6. 没人引用的任务会被回收 ──
+    事件循环说: Task was destroyed but it is pending!
+
+视频勘误
+    示例 3 的 asyncio.wait([func(), func()]) 从 Python 3.11 起是
+    TypeError: Passing coroutines is forbidden, use tasks explicitly.
+    先用 create_task 建好任务再 wait（第 3 节），多数时候用 TaskGroup（第 5 节）。
+
+动手试试
+    1. 把第 1 节的两个 create_task 换成两句 await boil() / await grind()，用时变成多少？为什么？
+    2. 第 4 节里把 raise 删掉，任务还算“被取消”吗？谁会因此一直等下去？
+    3. 第 6 节里把任务存进一个集合，那句话还会出现吗？
+"""
+
+import asyncio
+import gc
+import time
+
+
+async def boil() -> str:
+    print("烧水: 开始")
+    try:
+        await asyncio.sleep(0.2)
+    except asyncio.CancelledError:
+        print("烧水: 收到取消，先关火")
+        raise  # 吞掉它，取消你的人（timeout、TaskGroup、Ctrl-C）就会失灵
+    print("烧水: 完成")
+    return "水"
+
+
+async def grind() -> str:
+    print("磨豆: 开始")
+    await asyncio.sleep(0.1)
+    print("磨豆: 完成")
+    return "粉"
+
+
+async def burn() -> None:
+    print("糊锅: 开始")
+    await asyncio.sleep(0.05)
+    raise RuntimeError("糊了")
+
+
+async def schedule_first_run_later() -> tuple[list[str], float]:
+    """create_task 把协程放进就绪队列 (ready queue) 就返回；当前协程到下一个 await 才让路。"""
+    started = time.perf_counter()
+    water = asyncio.create_task(boil(), name="烧水")
+    powder = asyncio.create_task(grind(), name="磨豆")
+    print("main: 两个任务都登记了")
+    results = [await water, await powder]
+    elapsed = time.perf_counter() - started
+    print(f"结果 {results}，用时 ≈{elapsed:.1f} 秒（最慢的那个，而不是两个相加）")
+    return results, elapsed
+
+
+async def keep_result_or_exception() -> tuple[asyncio.Task, asyncio.Task]:
+    """任务结束后，结果或异常留在任务里；不去取的异常，回收时事件循环会替你抱怨。"""
+    good = asyncio.create_task(grind(), name="磨豆")
+    bad = asyncio.create_task(burn(), name="糊锅")
+    good.add_done_callback(lambda task: print(f"回调: {task.get_name()} done"))
+    await asyncio.wait([good, bad])
+    print(f"磨豆.result() = {good.result()!r}")
+    print(f"糊锅.exception() = {bad.exception()!r}")
+    return good, bad
+
+
+async def handle_whoever_is_first() -> tuple[list[str], list[str]]:
+    """wait 不取结果、不抛异常、也不取消没好的任务：剩下的归你管。"""
+    tasks = {
+        asyncio.create_task(boil(), name="烧水"),
+        asyncio.create_task(grind(), name="磨豆"),
+    }
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    ready, waiting = ([task.get_name() for task in group] for group in (done, pending))
+    print(f"先好的: {ready}，还在等: {waiting}")
+    await asyncio.wait(pending)
+    return ready, waiting
+
+
+async def cancel_is_a_request() -> asyncio.Task:
+    water = asyncio.create_task(boil(), name="烧水")
+    await asyncio.sleep(0.05)  # 先让它跑到 await；没开始就取消的任务，一行也不会执行
+    water.cancel()
+    try:
+        await water
+    except asyncio.CancelledError:
+        print(f"烧水.cancelled() = {water.cancelled()}")
+    return water
+
+
+async def fail_together() -> list[str]:
+    """结构化并发 (structured concurrency)：离开 async with 时，组里一个任务也不剩。"""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(boil(), name="烧水")
+            group.create_task(burn(), name="糊锅")
+    except* RuntimeError as caught:
+        messages = [str(error) for error in caught.exceptions]
+        print(f"组里的异常: {messages}")
+    return messages
+
+
+async def lose_the_reference() -> list[str]:
+    """事件循环只弱引用 (weak reference) 任务：create_task 的返回值要有人拿着。"""
+    complaints: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+
+    async def wait_for_nobody() -> None:
+        await loop.create_future()
+
+    asyncio.create_task(wait_for_nobody())  # noqa: RUF006 — 这正是要看的错误
+    await asyncio.sleep(0)  # 让它跑到 await，从此只有它自己的 Future 认识它
+    gc.collect()
+    loop.set_exception_handler(None)
+    print(f"事件循环说: {complaints[0]}")
+    return complaints
+
+
+SECTIONS = {
+    "1. create_task 只登记，await 才让路": schedule_first_run_later,
+    "2. 任务替你保管结果和异常": keep_result_or_exception,
+    "3. wait：谁先好，先处理谁": handle_whoever_is_first,
+    "4. cancel 是请求：任务在 await 处收到 CancelledError": cancel_is_a_request,
+    "5. TaskGroup：一个失败，全组收场": fail_together,
+    "6. 没人引用的任务会被回收": lose_the_reference,
+}
+
+
+async def main() -> None:
+    for title, section in SECTIONS.items():
+        print(f"── {title} ──")
+        await section()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

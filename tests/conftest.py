@@ -1,0 +1,56 @@
+import importlib
+import os
+
+import pytest
+
+from toolbox import catalog
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    """A Redis that these tests may use; REDIS_URL is set for lessons and their processes."""
+    yield from _service("REDIS_URL", "redis")
+
+
+@pytest.fixture(scope="session")
+def mysql_url():
+    """A MySQL that these tests may use; MYSQL_URL is set for lessons and their processes."""
+    yield from _service("MYSQL_URL", "mysql")
+
+
+def _service(variable, name):
+    from toolbox import services
+
+    try:
+        with getattr(services, name)() as url, pytest.MonkeyPatch.context() as patch:
+            patch.setenv(variable, url)
+            yield url
+    except services.Unavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def needed_services(request):
+    """Start what a lesson needs: `needed_services(lesson)`."""
+
+    def start(lesson: catalog.Lesson) -> None:
+        for name in lesson.needs:
+            request.getfixturevalue(f"{name.lower()}_url")
+
+    return start
+
+
+@pytest.fixture
+def lesson(request, monkeypatch, needed_services):
+    """The lesson that this test file is about: tests/CHAPTER/test_NN_x.py → CHAPTER/NN_x_demo.py.
+
+    Imported by its own name, so that process pools can pickle its functions; the services that it
+    needs are up.
+    """
+    chapter, stem = request.path.parent.name, request.path.stem.removeprefix("test_")
+    path = catalog.ROOT / chapter / f"{stem}_demo.py"
+    needed_services(catalog.Lesson(path))
+    monkeypatch.syspath_prepend(path.parent)
+    return importlib.import_module(path.stem)

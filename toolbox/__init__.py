@@ -1,0 +1,1 @@
+"""What stands around the lessons: services, catalogue and the commands of tutorial.py."""

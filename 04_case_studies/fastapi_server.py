@@ -1,0 +1,47 @@
+"""4.3 的服务器：把 uvicorn 放进自己的事件循环，从开门到打烊都有主人。
+
+命令行的 uvicorn 03_fastapi_demo:create_app --factory 也行；那时请加
+--timeout-graceful-shutdown 5，它不认识我们的 SSE，只会等到超时。
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+
+def listen(port: int = 0) -> socket.socket:
+    """占住端口；0 是让系统挑一个空的。从这一刻起客人就可以排队，不必轮询“好了没有”。"""
+    return socket.create_server(("127.0.0.1", port))
+
+
+class Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # uvicorn 会接管 Ctrl-C；这里留给 asyncio.run：取消 main，一层层收场
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, door: socket.socket) -> AsyncIterator[str]:
+    """给出服务的 URL；正常走完、出错、Ctrl-C 都一样：做完手上的请求，才关连接池。"""
+    # lifespan="off"：我们自己进出，MySQL 没开时得到的是原来的异常，而不是 sys.exit(3)
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,  # 日志归程序管；警告和错误仍然到 stderr
+        timeout_graceful_shutdown=5,
+    )
+    server = Server(config)
+    with door:
+        async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
+            running = group.create_task(server.serve(sockets=[door]), name="uvicorn")
+            try:
+                yield f"http://127.0.0.1:{door.getsockname()[1]}"
+            finally:
+                app.state.house.say_goodbye()  # 先告诉 SSE：uvicorn 会等所有连接断开
+                server.should_exit = True
+                await running

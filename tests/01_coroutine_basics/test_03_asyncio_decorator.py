@@ -1,0 +1,187 @@
+"""Lesson 1.3 on this Python, and as a script on every older one that can be found."""
+
+import asyncio
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_contract import for_this_python, mismatches
+from toolbox import catalog
+
+CHAPTER = catalog.ROOT / "01_coroutine_basics"
+LESSON = catalog.Lesson(CHAPTER / "03_asyncio_decorator_demo.py")
+NEXT_LESSON = catalog.Lesson(CHAPTER / "04_async_await_demo.py")  # names the same errata
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_stray_loop():
+    """pytest-asyncio asks for the current loop; on 3.13 and older that makes one, never closed."""
+    asyncio.set_event_loop(None)
+
+
+def spoken(capsys):
+    return [int(line[0]) for line in capsys.readouterr().out.splitlines() if line[0].isdigit()]
+
+
+def test_python_says_that_the_decorator_is_gone(lesson, capsys):
+    gone = "AttributeError: module 'asyncio' has no attribute 'coroutine'"
+    assert lesson.ask_for_the_decorator() == gone
+    assert lesson.COMPLAINTS == [gone] * len(lesson.COMPLAINTS)
+    assert capsys.readouterr().out.splitlines()[-1] == "这次用的是 types.coroutine"
+
+
+def test_romeo_and_juliet_are_generators_with_a_stamp(lesson):
+    for part in (lesson.romeo, lesson.juliet):
+        assert inspect.isgeneratorfunction(part)
+        assert part.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_loop_alternates_them_in_the_time_of_the_slower_one(lesson, capsys):
+    started = asyncio.get_running_loop().time()
+    await lesson.balcony()
+    assert asyncio.get_running_loop().time() - started == pytest.approx(0.2)
+    assert spoken(capsys) == [1, 3, 2, 4]
+
+
+def test_section_runs_the_scene_on_a_loop_of_its_own(lesson, capsys):
+    assert lesson.let_the_loop_direct() >= 0.15
+    assert spoken(capsys) == [1, 3, 2, 4]
+
+
+def test_run_closes_its_loop(lesson):
+    @lesson.coroutine
+    def which_loop():
+        yield
+        return asyncio.get_running_loop()
+
+    assert lesson.run(which_loop()).is_closed()
+
+
+def test_yield_from_hands_the_future_itself_to_whoever_drives(lesson, capsys):
+    assert lesson.hand_a_future_to_the_loop() == (True, "两声", "三声")
+    lines = capsys.readouterr().out.splitlines()
+    # set_result wakes Juliet only after Romeo has yielded.
+    assert lines[-3:] == ["罗密欧: 扔石子", "罗密欧: 躲到树后", "朱丽叶: 听到三声，开窗"]
+
+
+def test_only_a_stamped_generator_may_yield_from_a_coroutine(lesson):
+    refused, handed, awaitable = lesson.stamp_a_generator()
+    assert refused == "cannot 'yield from' a coroutine object in a non-coroutine generator"
+    assert handed is None
+    assert awaitable == [False, True]
+
+
+# 视频勘误 ------------------------------------------------------------------------------------
+
+
+def test_erratum_asyncio_has_no_coroutine_decorator():
+    with pytest.raises(AttributeError, match="module 'asyncio' has no attribute 'coroutine'"):
+        _ = asyncio.coroutine
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "loop = asyncio.get_event_loop()",
+        "task = asyncio.ensure_future(asyncio.sleep(0)); loop = task.get_loop();"
+        "loop.run_until_complete(task)",
+    ],
+    ids=["get_event_loop", "ensure_future"],
+)
+def test_erratum_outside_a_running_loop(line):
+    """In a process of its own: pytest-asyncio sets event loops in this one."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import asyncio; {line}; loop.close()"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    if sys.version_info < (3, 12):
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+        return
+    said = "DeprecationWarning: There is no current event loop"
+    if sys.version_info >= (3, 14):
+        said = "RuntimeError: There is no current event loop in thread 'MainThread'."
+    assert ran.returncode == 1
+    assert said in ran.stderr.splitlines()
+    assert said in LESSON.docstring
+    assert said in NEXT_LESSON.docstring
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="generators counted as coroutines")
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_create_task_takes_no_generator_but_gather_does(lesson):
+    part = lesson.romeo()
+    with pytest.raises(TypeError, match="a coroutine was expected, got <generator"):
+        asyncio.create_task(part)  # noqa: RUF006 — no task comes of it
+    assert await asyncio.gather(part) == [None]
+
+
+@pytest.mark.skipif(
+    not (3, 12) <= sys.version_info < (3, 14), reason="only 3.12 and 3.13 are that strict"
+)
+def test_asyncio_run_takes_no_generator(lesson):
+    with pytest.raises(ValueError, match="a coroutine was expected, got <generator"):
+        asyncio.run(lesson.romeo())
+
+
+# Older Pythons -------------------------------------------------------------------------------
+
+
+def find_python(minor):
+    """A working CPython 3.`minor`; pyenv's shims stand on PATH even where they lead nowhere."""
+    name = f"python3.{minor}"
+    versions = Path.home() / ".pyenv" / "versions"
+    for candidate in (shutil.which(name), *versions.glob(f"3.{minor}.*/bin/python")):
+        if candidate is None:
+            continue
+        asked = subprocess.run(
+            [candidate, "-c", "import sys; print(sys.version_info[1])"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        if (asked.returncode, asked.stdout.strip()) == (0, str(minor)):
+            return candidate
+    return None
+
+
+@pytest.mark.parametrize("debug", ["", "1"], ids=["plain", "debug"])
+@pytest.mark.parametrize("minor", [8, 9, 10])
+def test_same_file_runs_on_older_pythons(minor, debug, tmp_path):
+    python = find_python(minor)
+    if python is None:
+        pytest.skip(f"no Python 3.{minor} on PATH or under ~/.pyenv/versions")
+    ran = subprocess.run(
+        [python, "-W", "error", LESSON.path],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONASYNCIODEBUG": debug,
+        },
+        capture_output=True,
+        encoding="utf-8",
+        timeout=30,
+    )
+    complaints = [] if debug else ran.stderr.splitlines()
+    assert (ran.returncode, complaints) == (0, []), ran.stderr
+    wrong = mismatches(for_this_python(LESSON.promised_output, minor), ran.stdout.splitlines())
+    assert not wrong, "\n".join([*wrong, "printed:", ran.stdout])
+
+
+def test_old_and_new_pythons_are_promised_the_same_scenes():
+    def scenes(minor):
+        lines = for_this_python(LESSON.promised_output, minor)
+        return lines[next(at for at, line in enumerate(lines) if line.startswith("── 2.")) :]
+
+    assert scenes(8) == scenes(14)

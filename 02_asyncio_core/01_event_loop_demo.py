@@ -39,7 +39,7 @@
     邻座 await asyncio.sleep(0.15): 0.05 秒的闹钟在 ≈0.05 秒响
     邻座 time.sleep(0.15): 0.05 秒的闹钟在 ≈0.15 秒响
     ── 6. 循环不会自己认出 I/O，要用它的 I/O ──
-    socket.recv:    等了 ≈0.1 秒，没有信（投信的闹钟也在等柜员）
+    socket.recv:    等了 ≈0.1 秒，没有信（0.02 秒后投信的闹钟也在等柜员）
     loop.sock_recv: 收到 'letter'
 
 视频勘误
@@ -191,7 +191,7 @@ async def block_everyone() -> dict[str, float]:
     return rang_after
 
 
-async def use_the_loops_own_io() -> str:
+async def use_the_loops_own_io() -> tuple[float, str]:
     loop = asyncio.get_running_loop()
     window, street = socket.socketpair()
     with window, street:
@@ -202,11 +202,11 @@ async def use_the_loops_own_io() -> str:
             window.recv(16)  # 对循环来说只是一行普通的 Python：看不见，也就无从切换
         except TimeoutError:
             waited = time.perf_counter() - started
-            print(f"socket.recv:    等了 ≈{waited:.1f} 秒，没有信（投信的闹钟也在等柜员）")
+            print(f"socket.recv:    等了 ≈{waited:.1f} 秒，没有信（0.02 秒后投信的闹钟也在等柜员）")
         window.setblocking(False)
         letter = await loop.sock_recv(window, 16)  # 向 select/epoll 登记，读得到了再回来
     print(f"loop.sock_recv: 收到 {letter.decode()!r}")
-    return letter.decode()
+    return waited, letter.decode()
 
 
 SECTIONS = {

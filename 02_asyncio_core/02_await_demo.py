@@ -50,7 +50,7 @@
     所以示例 3 的两个 await 是先后做；要同时做，先把它们建成任务（第 2 节）。
 
 动手试试
-    1. 在 do() 的 append 前加一行 await asyncio.sleep(0)，第 4 节的两行怎样变？
+    1. 第 4 节在第一个 await do("叠衣") 前加一行 await asyncio.sleep(0)，谁先做？为什么？
     2. 把第 5 节的 await asyncio.sleep(0) 移到写回之后，箱里有几枚？为什么？
     3. 第 6 节改成 Semaphore(3)、Semaphore(6)：先算用时，再运行。
 """

@@ -46,7 +46,8 @@
 动手试试
     1. 第 1 节在 set_result 之后加一行 await asyncio.sleep(0)，两行的先后变了吗？为什么？
     2. 第 3 节里让暗房 raise ValueError，顾客会一直等吗？把 TaskGroup 换成 create_task 呢？
-    3. 第 6 节把 call_soon_threadsafe 换成 call_soon：平时怎样，设了 PYTHONASYNCIODEBUG=1 又怎样？
+    3. 第 6 节把 call_soon_threadsafe 换成 call_soon，程序停在哪里？（按 Ctrl-C 结束）
+       设了 PYTHONASYNCIODEBUG=1 再运行，多了哪一句？
 """
 
 import asyncio

@@ -1,0 +1,382 @@
+"""Lesson 1.5: three ways to fetch the same pictures, against real servers on this machine."""
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from toolbox import catalog
+
+SCRIPT = catalog.ROOT / "01_coroutine_basics" / "05_sync_vs_async_demo.py"
+WAYS = ("one_by_one", "with_threads", "with_coroutines")
+each_way = pytest.mark.parametrize("way", WAYS)
+DEAD_PROXY = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:1")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals or a pty")
+
+
+def travel(lesson, way, pictures):
+    trip = getattr(lesson, way)(lesson.Trip(pictures))
+    return asyncio.run(trip) if asyncio.iscoroutine(trip) else trip
+
+
+@contextlib.contextmanager
+def server(answer, tls=None):
+    """`answer(path)` returns a status and a body; yields (base URL, paths seen, peak in flight)."""
+    seen, in_flight, peaks = [], [], [0]
+
+    class Request(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            in_flight.append(self)
+            peaks.append(len(in_flight))
+            try:
+                status, body = answer(self.path)
+            finally:
+                in_flight.remove(self)
+            with contextlib.suppress(ConnectionError):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            """A client that refuses our certificate is what the test wants."""
+
+    with Server(("127.0.0.1", 0), Request) as http:
+        if tls:
+            http.socket = tls.wrap_socket(http.socket, server_side=True)
+        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+        scheme = "https" if tls else "http"
+        try:
+            yield URL(f"{scheme}://127.0.0.1:{http.server_port}/"), seen, lambda: max(peaks)
+        finally:
+            http.shutdown()
+
+
+def run(lesson, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lesson", *map(str, arguments)])
+    return lesson.main()
+
+
+def environment(tmp_path, **changes):
+    folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(tmp_path))
+    return {**os.environ, **folders, "PYTHONIOENCODING": "utf-8", **changes}
+
+
+@pytest.fixture(autouse=True)
+def no_event_loop_before_asyncio_run():
+    """looptime asks for the current loop, and up to 3.13 asyncio makes one that nobody closes."""
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_a_painting_is_a_valid_png(lesson):
+    png = lesson.paint("moon")
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    at, chunks = 8, {}
+    while at < len(png):
+        size = int.from_bytes(png[at : at + 4], "big")
+        kind, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
+        assert zlib.crc32(kind + data) == int.from_bytes(png[at + 8 + size : at + 12 + size], "big")
+        chunks[kind] = data
+        at += 12 + size
+    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+    width, height = (int.from_bytes(chunks[b"IHDR"][i : i + 4], "big") for i in (0, 4))
+    assert len(zlib.decompress(chunks[b"IDAT"])) == height * (1 + 3 * width)
+    assert lesson.paint("rain") != png
+
+
+@each_way
+def test_every_way_brings_home_every_picture(lesson, way, tmp_path):
+    with lesson.open_gallery(dict.fromkeys(lesson.SECONDS, 0)) as urls:
+        trip = travel(lesson, way, lesson.name_files(tmp_path, urls))
+    assert trip.failures == {}
+    assert {path.name[3:-4]: path.read_bytes() for path in tmp_path.iterdir()} == {
+        name: lesson.paint(name) for name in lesson.SECONDS
+    }
+
+
+@pytest.mark.parametrize(("way", "threads"), [*zip(WAYS, (1, 8, 1), strict=True)])
+def test_only_threads_need_a_thread_for_each_picture(lesson, way, threads, tmp_path, capsys):
+    everybody_is_here = threading.Barrier(1 if way == "one_by_one" else 8)
+
+    def answer(path):
+        everybody_is_here.wait(20)
+        return 200, b"picture"
+
+    with server(answer) as (base, _, peak):
+        urls = [base / f"{n}.png" for n in range(8)]
+        trip = travel(lesson, way, lesson.name_files(tmp_path, urls))
+    assert trip.failures == {}
+    assert len(trip.threads) == threads
+    assert peak() == everybody_is_here.parties
+    assert capsys.readouterr().out.startswith(f"8 幅，用了 {threads} 个线程，≈")
+
+
+def test_no_way_beats_the_slowest_picture(lesson, tmp_path, capsys):
+    delays = {"sunrise": 0.1, "moon": 0.05, "rain": 0.05}
+    with lesson.open_gallery(delays) as urls:
+        pictures = lesson.name_files(tmp_path, urls)
+        trips = [travel(lesson, way, pictures) for way in WAYS]
+    limit = lesson.settle(*trips)
+    blocking, *at_once = trips
+    assert limit >= max(delays.values())
+    assert blocking.elapsed >= sum(delays.values())
+    assert all(trip.elapsed >= limit for trip in at_once)
+    assert "最慢的一幅 ≈" in capsys.readouterr().out
+
+
+def test_the_gallery_leaves_room_for_the_promised_ratio(lesson):
+    seconds = lesson.SECONDS.values()
+    assert sum(seconds) / max(seconds) == pytest.approx(6)
+    assert max(seconds) >= 0.25  # 15 % of it are 37 ms: enough for eight requests on a laptop
+
+
+@each_way
+def test_one_failing_picture_does_not_cost_the_others(lesson, way, tmp_path, monkeypatch):
+    monkeypatch.setattr(lesson, "TIMEOUT", 0.3)
+    bored = threading.Event()
+
+    def answer(path):
+        if path == "/slow.png":
+            bored.wait(20)
+        return (404, b"") if path == "/gone.png" else (200, path.encode())
+
+    with server(answer) as (base, *_):
+        paths = ("slow.png", "gone.png", "good.png")
+        refused, nonsense = URL("http://127.0.0.1:1/refused.png"), URL("http://a..b/x.png")
+        urls = [refused, nonsense, *(base / path for path in paths)]
+        trip = travel(lesson, way, lesson.name_files(tmp_path, urls))
+        bored.set()
+    assert set(trip.failures) == set(urls[:-1])
+    assert "404" in str(trip.failures[base / "gone.png"])
+    assert isinstance(trip.failures[base / "slow.png"], TimeoutError)
+    assert [path.name for path in tmp_path.iterdir()] == ["05-good.png"]
+
+
+def test_failures_are_sentences_and_a_non_zero_exit(lesson, monkeypatch, capsys, tmp_path):
+    with server(lambda path: (404 if "gone" in path else 200, b"picture")) as (base, *_):
+        urls = [base / "gone.png", base / "here.png", URL("http://127.0.0.1:1/refused.png")]
+        assert run(lesson, monkeypatch, "--out", tmp_path, *urls) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split("（")[0] for line in errors] == [f"没下到 {urls[0]}", f"没下到 {urls[2]}"]
+    assert "404" in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["02-here.png"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("hello", "", "C:\\a.png", "//a/b.png", "ftp://a/b.png", "file:///etc/passwd"),
+        *("http://", "http://a b/", "http://a:99999/", "http://[::1"),
+    ],
+)
+def test_what_is_no_url_is_refused_in_one_sentence(lesson, text, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as refused:
+        run(lesson, monkeypatch, "http://127.0.0.1:1/", text)
+    assert refused.value.code == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"没法开始：{text} 不是 http 或 https 网址\n")
+
+
+def test_a_folder_that_cannot_be_is_refused_in_one_sentence(lesson, monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as refused:
+        run(lesson, monkeypatch, "--out", tmp_path / "file")
+    assert refused.value.code == 2
+    assert capsys.readouterr().err.startswith("没法开始：")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://h/a/cat.png", "01-cat.png"),
+        ("http://h/cat.png?size=9/../x#y", "01-cat.png"),
+        ("http://h/..%2f..%2fetc%2fpasswd", "01-.._.._etc_passwd"),
+        ("http://h/..%5C..%5Cboot.ini", "01-.._.._boot.ini"),
+        ("http://h/%2e%2e", "01-picture"),
+        ("http://h", "01-picture"),
+        ("http://h/CON", "01-CON"),
+        ("http://h/%00%0a:*?.png", "01-____"),
+        ("http://h/图 片.png", "01-图_片.png"),
+        ("http://h/" + "长" * 300 + ".png", "01-" + "长" * 56 + ".png"),
+    ],
+)
+def test_file_names_stay_in_the_folder(lesson, url, name, tmp_path):
+    (path,) = lesson.name_files(tmp_path, [URL(url)])
+    assert path == tmp_path / name
+    path.write_bytes(b"")
+    assert path.resolve().parent == tmp_path.resolve()
+
+
+def test_nothing_is_overwritten(lesson, tmp_path):
+    (tmp_path / "02-cat.png").touch()
+    urls = [URL("http://a/cat.png"), URL("http://b/cat.png"), URL("http://a/cat.png")]
+    names = [path.name for path in lesson.name_files(tmp_path, urls)]
+    assert names == ["01-cat.png", "03-cat.png", "04-cat.png"]
+
+
+def test_out_keeps_the_pictures(lesson, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(lesson, "SECONDS", {"moon": 0, "rain": 0})
+    folder = tmp_path / "新的" / "图片"
+    assert run(lesson, monkeypatch, "--out", folder) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["01-moon.png", "02-rain.png"]
+
+
+@each_way
+def test_this_machine_is_reached_past_the_learners_proxy(lesson, way, monkeypatch, tmp_path):
+    for name, value in DEAD_PROXY.items():
+        monkeypatch.setenv(name, value)
+    with lesson.open_gallery({"moon": 0}) as urls:
+        pictures = lesson.name_files(tmp_path, urls)
+        assert travel(lesson, way, pictures).failures == {}
+
+
+def test_the_script_runs_behind_a_dead_proxy(tmp_path):
+    upper = {name.upper(): value for name, value in DEAD_PROXY.items()}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", SCRIPT],
+        env=environment(tmp_path, **DEAD_PROXY, **upper),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("8 幅") == 3
+
+
+@each_way
+def test_the_world_outside_is_reached_through_the_learners_proxy(
+    lesson, way, monkeypatch, tmp_path
+):
+    with server(lambda _: (200, b"picture")) as (proxy, seen, _):
+        monkeypatch.setenv("http_proxy", str(proxy))
+        pictures = lesson.name_files(tmp_path, [URL("http://outside.invalid/cat.png")])
+        assert travel(lesson, way, pictures).failures == {}
+    assert seen == ["http://outside.invalid/cat.png"]
+
+
+@pytest.fixture
+def self_signed(tmp_path):
+    """A TLS server's context that no client has a reason to trust."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gallery")])
+    today = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    secret = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    pem.write_bytes(
+        key.private_bytes(*secret, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+@each_way
+def test_certificates_are_checked(lesson, way, self_signed, tmp_path):
+    with server(lambda _: (200, b"picture"), tls=self_signed) as (base, seen, _):
+        pictures = lesson.name_files(tmp_path, [base / "cat.png"])
+        trip = travel(lesson, way, pictures)
+    assert "certificate verify failed" in str(trip.failures[base / "cat.png"])
+    assert seen == []
+
+
+async def _fetch_without_checks(url):
+    async with aiohttp.ClientSession() as session, session.get(url, verify_ssl=False) as response:
+        return await response.read()
+
+
+def test_the_erratum_verify_ssl_is_deprecated(lesson):
+    words = "verify_ssl is deprecated, use ssl=False instead"
+    with lesson.open_gallery({"moon": 0}) as (url,), pytest.warns(DeprecationWarning, match=words):
+        asyncio.run(_fetch_without_checks(url))
+    assert words in lesson.__doc__
+
+
+@posix
+def test_progress_is_shown_to_a_terminal_only(tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", SCRIPT],
+            env=environment(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            encoding="utf-8",
+            timeout=50,
+        )
+        shown = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ran.returncode == 0
+    assert "[" not in ran.stdout
+    assert shown.count("[##..............] 1/8") == 3
+    assert shown.count("[################] 8/8") == 3
+    assert "\n" not in shown
+    assert len("[################] 8/8") < len("8 幅，用了 1 个线程，≈1.51 秒".encode("gbk"))
+
+
+@posix
+@pytest.mark.parametrize("section", [1, 2, 3])
+@pytest.mark.parametrize("site", ["our gallery", "a server that never answers"])
+def test_ctrl_c_stops_at_once_and_leaves_no_folder_behind(section, site, tmp_path):
+    bored = threading.Event()
+
+    def answer(_):
+        if len(seen) >= section:
+            bored.wait(20)
+        return 200, b"picture"
+
+    with server(answer) as (url, seen, _):
+        with subprocess.Popen(
+            [sys.executable, "-u", SCRIPT, *([] if site == "our gallery" else [str(url)])],
+            env=environment(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        ) as child:
+            while not child.stdout.readline().startswith(f"── {section}."):
+                assert child.poll() is None
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=5)  # the server would have been given 10
+        bored.set()
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert child.returncode == -signal.SIGINT
+    assert list(tmp_path.iterdir()) == []

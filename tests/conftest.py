@@ -1,9 +1,16 @@
+import asyncio
 import importlib
 import os
 
 import pytest
 
 from toolbox import catalog
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_stray_loop():
+    """looptime asks every test for the current loop; up to 3.13 that makes one, never closed."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 DEFAULTS = {
     "REDIS_URL": "redis://127.0.0.1:6379/0",
@@ -16,6 +16,7 @@ DEFAULTS = {
 }
 # 连接、认证、断线；不含写错的 SQL
 MYSQL_IS_AWAY = frozenset((1040, 1044, 1045, 1053, 1927, 2002, 2003, 2006, 2013))
+REDIS_POOL_IS_FULL = "No connection available."  # BlockingConnectionPool 等过了 timeout
 
 
 class BadUrl(ValueError):
@@ -23,10 +24,13 @@ class BadUrl(ValueError):
 
 
 def redis_url() -> str:
-    """redis.asyncio.Redis.from_url() 的参数；写错时抛 BadUrl。"""
+    """redis.asyncio 里各个 from_url() 的参数；写错时抛 BadUrl。
+
+    from_url() 不重试，没人在马上知道；Redis(host=…) 默认重试 10 次，要等 4 秒。
+    """
     url, parts = _service_url("REDIS_URL", {"redis", "rediss"})
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
-        raise BadUrl("REDIS_URL 末尾应该是库的编号，例如 /0")
+        raise BadUrl("环境变量 REDIS_URL 的末尾应该是库的编号，例如 /0")
     return url
 
 
@@ -47,7 +51,7 @@ def mysql_options() -> dict[str, object]:
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """asyncio.run(main())；Ctrl-C 只说“已中断”（退出码 130），服务出事只说一段中文（2）。"""
     try:
-        asyncio.run(main())
+        asyncio.run(_to_the_end(main))
     except KeyboardInterrupt:
         print("已中断", file=sys.stderr)
         sys.exit(130)
@@ -59,40 +63,75 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         sys.exit(2)
 
 
+def stop_if_cancelled() -> None:
+    """在 main() 的循环里问一句：Ctrl-C 是不是已经来过？
+
+    Python 3.11 的 asyncio.wait_for 会吞掉恰好在它完成时到的取消（3.12 修好了）；
+    redis 发命令时用它，于是被取消的任务可能像没事一样接着跑。
+    """
+    if asyncio.current_task().cancelling():
+        raise asyncio.CancelledError
+
+
 def explain(error: BaseException) -> str | None:
-    """服务的事（没开、密码不对、断线、地址写错）→ 一段中文；别的异常 → None。"""
+    """服务的事（没开、密码不对、没权限、断线、池满、地址写错）→ 一段中文；别的异常 → None。"""
     if isinstance(error, BadUrl):
         return str(error)
     # 按名字认，用 Redis 的课就不必装 MySQL 的库
     kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
-    if kinds & {"redis.ConnectionError", "redis.TimeoutError"}:
-        name, variable, wrong_password = "Redis", "REDIS_URL", "redis.AuthenticationError" in kinds
-    elif kinds & {"pymysql.InterfaceError"} or (
-        "pymysql.OperationalError" in kinds and error.args[0] in MYSQL_IS_AWAY
+    code = error.args[0] if error.args else None
+    if "redis.MaxConnectionsError" in kinds or code == REDIS_POOL_IS_FULL:
+        return (
+            f"连接池满了：{error}\n"
+            "出路：BlockingConnectionPool 让任务排队，或者调大 max_connections 和 timeout"
+        )
+    if kinds & {"redis.ConnectionError", "redis.TimeoutError", "redis.NoPermissionError"}:
+        variable = "REDIS_URL"
+    elif "pymysql.InterfaceError" in kinds or (
+        "pymysql.OperationalError" in kinds and code in MYSQL_IS_AWAY
     ):
-        name, variable, wrong_password = "MySQL", "MYSQL_URL", error.args[0] == 1045
+        variable = "MYSQL_URL"
     else:
         return None
-    url = urlsplit(os.environ.get(variable) or DEFAULTS[variable])
-    where = f"{name}（{url.hostname}:{url.port or DEFAULTS[variable].rsplit(':')[-1][:4]}）"
-    what = f"{where}不认这个用户名或密码" if wrong_password else f"{where}连不上，或者中途断了"
+    if "redis.AuthenticationError" in kinds or code == 1045:
+        what = "不认这个用户名或密码"
+    elif "redis.NoPermissionError" in kinds or code == 1044:
+        what = "在，但这个用户没有权限"
+    else:
+        what = "连不上，或者中途断了"
     return (
-        f"{what}：{error}\n"
+        f"{_where(variable)}{what}：{error}\n"
         f"三条出路：docker compose up -d；或另开一个终端 python tutorial.py services；"
         f"或用环境变量 {variable} 指到你自己的服务，例如 {DEFAULTS[variable]}"
     )
 
 
-def _service_url(variable: str, schemes: set[str]):
+async def _to_the_end(main: Callable[[], Awaitable[None]]) -> None:
+    await main()
+    stop_if_cancelled()
+
+
+def _service_url(variable: str, schemes: set[str]) -> tuple[str, SplitResult]:
     url = os.environ.get(variable) or DEFAULTS[variable]
     try:
         parts = urlsplit(url)
         usable = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:  # 端口不是 0–65535 的数字
         usable = False
-    if not usable:
-        raise BadUrl(f"环境变量 {variable} 不是能用的地址，它应该像 {DEFAULTS[variable]}")
+    if not usable or "@" in parts.path + parts.query + parts.fragment:
+        raise BadUrl(  # 不把它印出来：里面可能有密码
+            f"环境变量 {variable} 不是能用的地址，它应该像 {DEFAULTS[variable]}；"
+            "密码里的 / ? # 要写成 %2F %3F %23"
+        )
     return url, parts
+
+
+def _where(variable: str) -> str:
+    """“Redis（127.0.0.1:6379）”：没有用户名，也没有密码。"""
+    default = urlsplit(DEFAULTS[variable])
+    url = urlsplit(os.environ.get(variable) or DEFAULTS[variable])
+    name = {"REDIS_URL": "Redis", "MYSQL_URL": "MySQL"}[variable]
+    return f"{name}（{url.hostname}:{url.port or default.port}）"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="uses shell scripts a
 
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
-    """No URL given and no Docker; returns a folder that is first on PATH."""
+    """No URL given, no Docker; returns a folder that is first on PATH."""
     for name in services.DEFAULT_URL:
         monkeypatch.delenv(services.variable(name), raising=False)
     programs = tmp_path / "bin"
@@ -27,6 +28,15 @@ def bare(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     program(programs, "docker", "exit 1")
     return programs
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """A temporary folder of this test's own; call it to see what the services keep there."""
+    with tempfile.TemporaryDirectory(prefix="t") as short:  # sockets want short paths
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        monkeypatch.setenv("TMPDIR", short)
+        yield lambda: list(Path(short).iterdir())
 
 
 def program(folder: Path, name: str, script: str) -> Path:
@@ -43,14 +53,6 @@ def ask_redis(url: str, command: bytes = b"PING\r\n") -> bytes:
         return connection.recv(256)
 
 
-def ours() -> set[Path]:
-    return {
-        path
-        for parent in ("/tmp", os.environ.get("TMPDIR", "/tmp"))
-        for path in Path(parent).glob(f"*{services.FOLDER}*")
-    }
-
-
 def test_a_given_url_is_used_and_nothing_is_started(monkeypatch):
     said = []
     monkeypatch.setenv("REDIS_URL", "redis://me:secret@elsewhere:1/0")
@@ -60,19 +62,17 @@ def test_a_given_url_is_used_and_nothing_is_started(monkeypatch):
 
 
 @posix_only
-def test_without_docker_a_real_redis_starts_and_is_gone_afterwards(bare):
-    before = ours()
+def test_without_docker_a_real_redis_starts_and_is_gone_afterwards(bare, ours):
     with services.redis() as url:
         assert ask_redis(url) == b"+PONG\r\n"
         assert url.startswith("redis://127.0.0.1:")
     with pytest.raises(ConnectionRefusedError):
         ask_redis(url)
-    assert ours() <= before
+    assert ours() == []
 
 
 @posix_only
-def test_without_docker_a_real_mysql_starts_with_the_lessons_account(bare):
-    before = ours()
+def test_without_docker_a_real_mysql_starts_with_the_lessons_account(bare, ours):
     with services.mysql() as url:
         port = int(url.rpartition(":")[2])
         options = {"host": "127.0.0.1", "port": port, "user": "root", "password": "tutorial"}
@@ -83,7 +83,7 @@ def test_without_docker_a_real_mysql_starts_with_the_lessons_account(bare):
             pymysql.connect(**{**options, "password": ""})
     with pytest.raises(pymysql.OperationalError, match="2003"):
         pymysql.connect(**options)
-    assert ours() <= before
+    assert ours() == []
 
 
 @posix_only
@@ -171,26 +171,23 @@ def wait_until_refused(url: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 @pytest.mark.parametrize("name", ["redis", "mysql"])
-def test_servers_die_with_a_killed_parent_and_the_next_start_sweeps_its_folder(bare, name):
-    before = ours()
+def test_servers_die_with_a_killed_parent_and_the_next_start_sweeps_its_folder(bare, ours, name):
     url = killed_parent(name, portable=False)
     port = int(re.search(r":(\d+)(/0)?$", url)[1])
     while not services.is_free(port):
         time.sleep(0.01)
-    left = ours() - before
-    assert len(left) == 1
+    assert len(ours()) == 1
     services.sweep()
-    assert ours() <= before
+    assert ours() == []
 
 
 @posix_only
-def test_elsewhere_the_next_start_stops_the_orphan(bare):
-    before = ours()
+def test_elsewhere_the_next_start_stops_the_orphan(bare, ours):
     url = killed_parent("redis", portable=True)
     assert ask_redis(url) == b"+PONG\r\n"
     with services.redis():
         wait_until_refused(url)
-    assert ours() <= before
+    assert ours() == []
 
 
 @posix_only

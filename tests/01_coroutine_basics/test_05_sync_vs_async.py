@@ -357,10 +357,11 @@ def test_progress_is_shown_to_a_terminal_only(tmp_path):
 @pytest.mark.parametrize("section", [1, 2, 3])
 @pytest.mark.parametrize("site", ["our gallery", "a server that never answers"])
 def test_ctrl_c_stops_at_once_and_leaves_no_folder_behind(section, site, tmp_path):
-    bored = threading.Event()
+    asked, bored = threading.Event(), threading.Event()
 
     def answer(_):
         if len(seen) >= section:
+            asked.set()
             bored.wait(20)
         return 200, b"picture"
 
@@ -374,6 +375,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_folder_behind(section, site, tmp_pat
         ) as child:
             while not child.stdout.readline().startswith(f"── {section}."):
                 assert child.poll() is None
+            assert site == "our gallery" or asked.wait(20)
             child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=5)  # the server would have been given 10
         bored.set()

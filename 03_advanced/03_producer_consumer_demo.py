@@ -34,7 +34,7 @@
 动手试试
     1. 第 3 节里少放一个 None，程序停在哪里？用 asyncio.timeout 把它找出来。
     2. 第 5 节里把 task_done() 从 finally 挪到 washed.append 的下一行，join() 还会返回吗？
-    3. 第 7 节里让 rush_hours 一次来 8 件，容量要多大，每秒洗的件数才不再涨？
+    3. 把 wash 的 0.005 改成 0.01，第 7 节的四行还有差别吗？缓冲什么时候没有用？
 """
 
 import asyncio

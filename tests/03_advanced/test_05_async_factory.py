@@ -38,8 +38,10 @@ async def test_failing_factory_leaves_no_half_made_object(lesson):
 
 
 async def test_dunder_await_starts_the_object(lesson, capsys):
+    started = now()
     anemometer = await lesson.dunder_await_keeps_the_call_short()
     assert anemometer.offset == 0.5
+    assert now() - started == pytest.approx(CALIBRATION)
     assert capsys.readouterr().out.splitlines()[0] == "await 之前: 有 offset 吗？False"
 
 
@@ -77,13 +79,13 @@ async def test_an_impatient_waiter_takes_only_the_fragile_way_down(lesson, capsy
 
 
 async def test_station_ends_the_calibration_that_everyone_left(lesson):
-    lab = lesson.Lab()
-    station = lesson.Station(lab)
+    started, station = now(), lesson.Station(lesson.Lab())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(CALIBRATION / 2):
             await station.shared()
     assert len(asyncio.all_tasks()) == 2  # the test and the calibration
     await station.aclose()
+    assert now() - started == pytest.approx(CALIBRATION / 2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -79,6 +80,16 @@ async def test_a_transaction_that_ends_well_is_committed(lesson, city):
     assert await lesson.bikes_at(city, lesson.EAST) == [7]
 
 
+async def test_a_failed_transaction_is_rolled_back_on_the_same_connection(lesson, city):
+    async with city.acquire() as conn:
+        with pytest.raises(ZeroDivisionError):
+            async with lesson.transaction(conn):
+                await lesson.ask(conn, lesson.WRITE, 0, lesson.EAST)
+                raise ZeroDivisionError
+        assert not conn.get_transaction_status()
+        assert await lesson.ask(conn, lesson.READ, lesson.EAST) == ((10,),)
+
+
 @pytest.mark.parametrize("where", ["in a query", "between queries"])
 async def test_a_cancelled_transaction_rolls_back_and_stays_cancelled(lesson, city, where):
     with pytest.raises(TimeoutError):
@@ -139,7 +150,11 @@ async def test_a_full_pool_needs_a_deadline(lesson, city):
 
 async def test_a_cancelled_query_runs_on_until_it_is_killed(lesson, city):
     slow = ["SELECT SLEEP(0.7)"]
+    kills = "SHOW GLOBAL STATUS LIKE 'Com_kill'"
+    [(_, before)] = await lesson.ask_pool(city, kills)
     assert await lesson.stop_the_server_too(city) == [slow, slow]
+    [(_, after)] = await lesson.ask_pool(city, kills)
+    assert int(after) > int(before)
     assert await sleeping(lesson) == []
     # both audits were rolled back: only the two writers behind them took a bike
     assert await lesson.bikes_at(city, lesson.EAST) == [8]
@@ -186,29 +201,35 @@ async def test_a_database_left_by_a_killed_run_is_replaced_without_a_warning(les
 
 
 class Proxy:
-    """Stands before the real server; `cut()` drops every connection and takes no more."""
+    """Stands before the real server; `cut()` drops every connection, `stop()` takes no more."""
 
     async def __aenter__(self):
-        self._writers, self._pumps = set(), set()
+        self._calls = set()
         self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_):
+        self.stop()
         self.cut()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.gather(*self._calls, return_exceptions=True)
 
     def cut(self):
+        for call in self._calls:
+            call.cancel()
+
+    def stop(self):
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
 
     async def _meet(self, reader, writer):
         real = urlsplit(os.environ["MYSQL_URL"])
-        far_reader, far_writer = await asyncio.open_connection(real.hostname, real.port)
-        self._writers |= {writer, far_writer}
-        for source, target in ((reader, far_writer), (far_reader, writer)):
-            self._pumps.add(asyncio.create_task(self._pump(source, target)))
+        self._calls.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            async with hang_up(writer):
+                far_reader, far_writer = await asyncio.open_connection(real.hostname, real.port)
+                async with hang_up(far_writer), asyncio.TaskGroup() as both_ways:
+                    both_ways.create_task(self._pump(reader, far_writer))
+                    both_ways.create_task(self._pump(far_reader, writer))
 
     async def _pump(self, source, target):
         with contextlib.suppress(ConnectionError):
@@ -216,6 +237,16 @@ class Proxy:
                 target.write(data)
                 await target.drain()
         target.close()
+
+
+@contextlib.asynccontextmanager
+async def hang_up(writer):
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def address(**changes):
@@ -240,6 +271,17 @@ async def finish(child, seconds=15):
     return errors.decode()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
+@pytest.mark.parametrize("section", [5, 8, 10])
+async def test_ctrl_c_leaves_no_database(lesson, section):
+    child = await start(address())
+    while not (await child.stdout.readline()).decode().startswith(f"── {section}. "):
+        pass
+    child.send_signal(signal.SIGINT)
+    assert (await finish(child), child.returncode) == ("已中断\n", 130)
+    assert lesson.DATABASE not in await databases(lesson)
+
+
 @pytest.mark.parametrize("section", range(1, 11))
 async def test_a_server_that_dies_in_a_section_is_one_paragraph(lesson, section):
     try:
@@ -247,6 +289,7 @@ async def test_a_server_that_dies_in_a_section_is_one_paragraph(lesson, section)
             child = await start(address(port=proxy.port))
             while not (await child.stdout.readline()).decode().startswith(f"── {section}. "):
                 pass
+            proxy.stop()
             proxy.cut()
             errors = await finish(child)
         assert "Traceback" not in errors
@@ -262,8 +305,7 @@ async def test_a_server_that_comes_back_leaves_no_database(lesson):
         child = await start(address(port=proxy.port))
         while not (await child.stdout.readline()).decode().startswith("── 10. "):
             pass
-        for writer in list(proxy._writers):
-            writer.transport.abort()
+        proxy.cut()
         errors = await finish(child)
     assert (child.returncode, "Traceback" in errors) == (2, False)
     assert lesson.DATABASE not in await databases(lesson)
@@ -279,9 +321,12 @@ async def test_wrong_password_is_refused_without_printing_it(lesson):
 
 
 async def test_a_server_that_never_greets_is_given_up(lesson, monkeypatch):
+    hung_up = asyncio.Event()
+
     async def say_nothing(reader, writer):
-        await reader.read()
-        writer.close()
+        async with hang_up(writer):
+            await reader.read()
+        hung_up.set()
 
     clock = asyncio.timeout
     monkeypatch.setattr(lesson.asyncio, "timeout", lambda seconds: clock(min(seconds, 0.2)))
@@ -290,3 +335,4 @@ async def test_a_server_that_never_greets_is_given_up(lesson, monkeypatch):
         with pytest.raises(pymysql.err.OperationalError, match="没有回音") as caught:
             await lesson.administer("SELECT 1")
         assert "MYSQL_URL" in lesson.settings.explain(caught.value)
+        await hung_up.wait()

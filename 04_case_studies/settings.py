@@ -15,7 +15,9 @@ DEFAULTS = {
     "MYSQL_URL": "mysql://root:tutorial@127.0.0.1:3306",
 }
 # 连接、认证、断线；不含写错的 SQL
-MYSQL_IS_AWAY = frozenset((1040, 1044, 1045, 1053, 1927, 2002, 2003, 2006, 2013))
+MYSQL_REFUSES = frozenset((1045, 1698))  # 1698：这个账号只许从本机的 socket 登录
+MYSQL_IS_AWAY = MYSQL_REFUSES | {1040, 1044, 1053, 1129, 1130, 1203, 1226, 1927}
+MYSQL_IS_AWAY |= {2002, 2003, 2006, 2013, 4031}
 REDIS_POOL_IS_FULL = "No connection available."  # BlockingConnectionPool 等过了 timeout
 
 
@@ -41,7 +43,8 @@ def mysql_options() -> dict[str, object]:
         "host": parts.hostname,
         "port": parts.port or 3306,
         "user": unquote(parts.username or "root"),
-        "password": unquote(parts.password or ""),
+        # aiomysql 把密码按 latin1 编码，而 MySQL 要的是 UTF-8
+        "password": unquote(parts.password or "").encode().decode("latin1"),
         "charset": "utf8mb4",
         "connect_timeout": 5,
         "autocommit": True,  # aiomysql 默认 False：池里的连接会一直读旧快照，没提交的写入会悄悄消失
@@ -93,7 +96,7 @@ def explain(error: BaseException) -> str | None:
         variable = "MYSQL_URL"
     else:
         return None
-    if "redis.AuthenticationError" in kinds or code == 1045:
+    if "redis.AuthenticationError" in kinds or code in MYSQL_REFUSES:
         what = "不认这个用户名或密码"
     elif "redis.NoPermissionError" in kinds or code == 1044:
         what = "在，但这个用户没有权限"

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from urllib.parse import quote
 
 import aiomysql
 import pytest
@@ -153,6 +154,24 @@ async def test_mysql_knows_a_wrong_password_from_wrong_sql(settings, mysql_url):
             with pytest.raises(aiomysql.ProgrammingError) as typo:
                 await cursor.execute("SELEKT 1")
     assert settings.explain(typo.value) is None
+
+
+@pytest.mark.asyncio
+async def test_a_password_in_chinese_reaches_mysql(settings, monkeypatch, mysql_url):
+    user = "'asyncio_tutorial_password'@'%%'"
+    async with (
+        aiomysql.connect(**settings.mysql_options()) as connection,
+        connection.cursor() as cursor,
+    ):
+        await cursor.execute(f"CREATE USER {user} IDENTIFIED BY %s", ("茶p@ss",))
+        try:
+            place = mysql_url.rpartition("@")[2]
+            url = f"mysql://asyncio_tutorial_password:{quote('茶p@ss')}@{place}"
+            monkeypatch.setenv("MYSQL_URL", url)
+            async with aiomysql.connect(**settings.mysql_options()):
+                pass
+        finally:
+            await cursor.execute(f"DROP USER {user}".replace("%%", "%"))
 
 
 @pytest.mark.asyncio

@@ -59,7 +59,8 @@
 
 动手试试
     1. 把 __aiter__ 改成 async def，第 1 节报什么错？__aiter__ 和 __anext__ 谁该是协程？
-    2. 第 4 节第一个循环里，让 watch 的 finally 多 await 一次 asyncio.sleep(0.1)，谁在等它？
+    2. 在 watch 的 finally 里先 await asyncio.sleep(0)，再另写一个 main：break 以后立刻结束。
+       “盖上”还会打印吗？换个 Python 版本（3.12、3.13）再试，再用 aclosing 试。
     3. 在 telegraph 里写 word = yield line，用 await log.asend("重发") 取下一条，word 是什么？
 """
 

@@ -22,7 +22,7 @@
     ── 4. 取消也从 __aexit__ 出门，清理照样能 await ──
     小舟: 解缆
     小舟: 系缆，__aexit__ 收到 CancelledError
-    TimeoutError，≈0.07 秒 = 限时 0.05 + 系缆 0.02
+    TimeoutError，≈0.08 秒：解缆 0.01，划 0.05，系缆 0.02
     ── 5. 吞掉 CancelledError，超时就失灵 ──
     小舟: 解缆
     小舟: 系缆，__aexit__ 收到 CancelledError
@@ -119,16 +119,20 @@ async def cancellation_walks_out_through_aexit() -> None:
     """取消只打断当时的那个 await；__aexit__ 里新的 await 照样能等完，除非再来一次取消。"""
     started = time.perf_counter()
     try:
-        async with asyncio.timeout(0.05), Rental("小舟"):
+        async with asyncio.timeout(None) as limit, Rental("小舟"):
+            limit.reschedule(asyncio.get_running_loop().time() + 0.05)  # 划起来才计时
             await asyncio.sleep(60)
     except TimeoutError:
-        print(f"TimeoutError，≈{time.perf_counter() - started:.2f} 秒 = 限时 0.05 + 系缆 0.02")
+        print(
+            f"TimeoutError，≈{time.perf_counter() - started:.2f} 秒：解缆 0.01，划 0.05，系缆 0.02"
+        )
 
 
 async def swallowed_cancellation_disarms_the_timeout() -> bool:
     """timeout 靠 CancelledError 走到它面前，才换成 TimeoutError。TaskGroup 和 Ctrl-C 也靠它。"""
-    async with asyncio.timeout(0.05) as limit:
+    async with asyncio.timeout(None) as limit:
         async with Rental("小舟", swallows=(asyncio.CancelledError,)):
+            limit.reschedule(asyncio.get_running_loop().time() + 0.05)
             await asyncio.sleep(60)
         print("早已超时，这一行却还在跑")
     print(f"limit.expired() = {limit.expired()}，却没有 TimeoutError")
@@ -162,7 +166,10 @@ class BoatPool:
         async with asyncio.timeout(self.patience):  # 只限等泊位，不限借走以后用多久
             boat = await self._berths.get()
         try:
-            boat = boat or await self._launch()
+            if boat is None:
+                await asyncio.sleep(0.01)  # 连接要花时间
+                self.launched, self.afloat = self.launched + 1, self.afloat + 1
+                boat = f"{self.launched} 号船"
             yield boat
         except (ConnectionError, asyncio.CancelledError):  # 取消也许停在半句话上，不能再用
             self.afloat -= boat is not None  # 真连接在这里 close()：不 await，取消打断不了它
@@ -176,18 +183,13 @@ class BoatPool:
             boat = await self._berths.get()  # 借出去的也等它回来，一条不落
             self.afloat -= boat is not None
 
-    async def _launch(self) -> str:
-        await asyncio.sleep(0.01)
-        self.launched, self.afloat = self.launched + 1, self.afloat + 1
-        return f"{self.launched} 号船"
-
 
 async def pool_is_bounded() -> BoatPool:
     async def row(pool: BoatPool) -> None:
         async with pool.rent():
             await asyncio.sleep(0.02)
 
-    async with aclosing(BoatPool(size=2, patience=1)) as pool, asyncio.TaskGroup() as guests:
+    async with aclosing(BoatPool(size=2, patience=9)) as pool, asyncio.TaskGroup() as guests:
         for _ in range(6):
             guests.create_task(row(pool))
     print(f"6 位客人划完: 共造船 {pool.launched} 条；散场以后，水上 {pool.afloat} 条")

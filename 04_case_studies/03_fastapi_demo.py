@@ -351,6 +351,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     try:
         door = listen(options.port) if options.serve else None
-    except (OSError, OverflowError):
+    except OSError:
         parser.exit(2, f"端口 {options.port} 用不了，多半已被占用：换一个，例如 --port 8001\n")
     settings.run((lambda: serve(door)) if door else main)

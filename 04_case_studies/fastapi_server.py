@@ -15,6 +15,8 @@ from fastapi import FastAPI
 
 def listen(port: int = 0) -> socket.socket:
     """占住端口；0 是让系统挑一个空的。从这一刻起客人就可以排队，不必轮询“好了没有”。"""
+    if port not in range(65536):  # 不然 create_server 抛 OverflowError，还留下一个没关的 socket
+        raise OSError("端口是 0–65535")
     return socket.create_server(("127.0.0.1", port))
 
 

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 
 MAX_ID = 2**31 - 1  # MySQL 的 INT
 CACHE_TTL = 60
+MYSQL_PATIENCE = 3
 HEARTBEAT = 0.1
 TEA_MENU = {"龙井": 38, "普洱": 45, "茉莉": 28}
 VISIBLE = r"^[^\x00]*[^\x00-\x20\u3000][^\x00]*$"  # 至少一个看得见的字，没有 NUL
@@ -155,7 +156,7 @@ class TeaHouse:
     async def _cursor(self) -> AsyncIterator[aiomysql.DictCursor]:
         # aiomysql 没有读超时，等空闲连接也没有：两样都归这一个 timeout 管
         with needing("MySQL"):
-            async with asyncio.timeout(3), self.mysql.acquire() as connection:
+            async with asyncio.timeout(MYSQL_PATIENCE), self.mysql.acquire() as connection:
                 async with connection.cursor(aiomysql.DictCursor) as cursor:
                     yield cursor
 

@@ -29,7 +29,7 @@ ODD_PAGES = {
     "地图": "/map.png",
     "旧地址": "/old",
     "邻镇": "/away",
-    "月历": "/calendar/1",
+    "没有尽头的月历": "/calendar/1",
     "档案室": "/private/1",
 }
 ROBOTS = "User-agent: *\nDisallow: /private/\n"

@@ -45,11 +45,15 @@ async def test_odd_pages_are_results_not_exceptions(lesson, town):
     assert pages["头一次总说忙"].error == ""
     assert pages["地图"].error == "不是网页（image/png）"
     assert pages["邻镇"].links == []
-    assert len(pages["月历"].links) == 22  # the navigation, and tomorrow
+    assert len(pages["没有尽头的月历"].links) == 22  # the navigation, and tomorrow
 
 
 async def test_robots_and_other_sites_are_asked_before_going(lesson):
     assert await lesson.ask_before_going() == [True, False, False]
+
+
+async def test_any_number_of_workers_crawls_the_same_pages(lesson):
+    assert await lesson.share_one_queue() == [42, 42]
 
 
 async def test_half_a_line_costs_one_page_and_nothing_else(lesson, town, capsys):

@@ -1,0 +1,115 @@
+"""Lanes for generators: who was resumed, who yielded, who returned.
+
+A generator's frame object lives as long as the generator, so it stands for it. Left out: generator
+expressions, `__await__`, and generators stamped by types.coroutine, which are asyncio's business.
+"""
+
+import dis
+from inspect import CO_GENERATOR, CO_ITERABLE_COROUTINE
+
+from .brief import brief
+from .recording import Recording
+
+MOST_LANES = 200
+UNSEEN = {"<genexpr>", "__await__"}
+
+
+def is_generator(code) -> bool:
+    """Whether this code is a generator function that gets lanes."""
+    return (
+        code.co_flags & (CO_GENERATOR | CO_ITERABLE_COROUTINE) == CO_GENERATOR
+        and code.co_name not in UNSEEN
+    )
+
+
+class Generators:
+    """The generators that were resumed and have not ended."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.lane_of: dict[int, int] = {}  # id(frame) → lane
+        self.last_error: BaseException | None = None
+        self.count = 0
+
+    def resumed(self, frame, *_: object) -> None:
+        """next(), send() or throw() goes into it; at first it gets its lane."""
+        recording = self.recording
+        here = recording.here
+        if frame.f_lasti <= _first_instruction(frame.f_code) or id(frame) not in self.lane_of:
+            if self.count >= MOST_LANES:
+                self.lane_of.pop(id(frame), None)
+                return
+            self.count += 1
+            code = frame.f_code
+            at = recording.users_line(3)
+            lane = recording.new_lane(self._name(code), code, at, lane="generator")
+            self.lane_of[id(frame)] = lane
+        lane = self.lane_of[id(frame)]
+        here.generators.append((lane, here.T))
+        recording.ev.append(("nested", recording.now(), lane, here.T, None))
+        here.T = lane
+
+    def _name(self, code) -> str:
+        name = code.co_name
+        self.recording._per_class[name] = number = self.recording._per_class.get(name, 0) + 1
+        return name if number == 1 else f"{name}#{number}"
+
+    def yielded(self, frame, value: object) -> None:
+        waiting = {"kind": "next", **self._place(frame), "value": brief(value)}
+        self._ends(frame, "wait", w=waiting)
+
+    def returned(self, frame, value: object) -> None:
+        self._ends(frame, "done", result=brief(value))
+        self.lane_of.pop(id(frame), None)
+
+    def raised(self, frame, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):
+            self._ends(frame, "cancelled")
+        else:
+            self._ends(frame, "error", exc=brief(error))
+        self.lane_of.pop(id(frame), None)
+
+    def left(self, frame, value: object) -> None:
+        """Python 3.11 says the same for yield, return and raise: the instruction tells them apart."""
+        name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        error, self.last_error = self.last_error, None
+        if name == "YIELD_VALUE":
+            self.yielded(frame, value)
+        elif name == "RETURN_VALUE":
+            self.returned(frame, value)
+        elif error is not None:
+            self.raised(frame, error)
+
+    def _ends(self, frame, state: str, w=None, result=None, exc=None) -> None:
+        recording = self.recording
+        lane = self.lane_of.get(id(frame))
+        stack = recording.here.generators
+        if lane is None or not stack or stack[-1][0] != lane:
+            return
+        _, recording.here.T = stack.pop()
+        if state != "wait":
+            outcome = {"state": state, "result": result, "exc": exc}
+            recording.lanes[lane].update({k: v for k, v in outcome.items() if v is not None})
+        recording.ev.append(("end", recording.now(), None, lane, None, state, w, result, exc))
+
+    def _place(self, frame) -> dict:
+        code = frame.f_code
+        name = self.recording.short(code.co_filename)
+        return {
+            **self.recording.place(frame),
+            "stack": [[code.co_qualname, name, frame.f_lineno]],
+        }
+
+
+_FIRST: dict = {}
+
+
+def _first_instruction(code) -> int:
+    """Offset of the first RESUME: a frame that stands there is at its beginning."""
+    offset = _FIRST.get(code)
+    if offset is None:
+        offset = next(
+            (step.offset for step in dis.get_instructions(code) if step.opname == "RESUME"), 0
+        )
+        _FIRST[code] = offset
+    return offset

@@ -1,0 +1,487 @@
+"""Hooks in asyncio's own functions: what was scheduled, what ran, what it waits for now.
+
+Each is woven into the function (see weave.py). `install` is called once, when asyncio has been
+imported; loops, tasks and handles that exist by then are seen from their next step on.
+"""
+
+import threading
+from asyncio import base_events, events, timeouts
+from collections.abc import Callable
+from concurrent.futures import process, thread
+
+from .brief import brief
+from .recording import Recording
+from .waits import Waits
+from .weave import weave
+
+STEP_TYPES = {"TaskStepMethWrapper", "TaskWakeupMethWrapper"}
+STEP_NAMES = {"task_wakeup", "__step", "__wakeup"}
+LoopClass = base_events.BaseEventLoop
+
+
+def task_of(callback: Callable) -> object | None:
+    """The task whose step this callback is, else None (`task.cancel` is no step)."""
+    name = type(callback).__name__
+    if name in STEP_TYPES or getattr(callback, "__name__", None) in STEP_NAMES:
+        owner = getattr(callback, "__self__", None)
+        if hasattr(owner, "get_coro"):
+            return owner
+    return None
+
+
+def callback_name(callback: Callable) -> str:
+    """The qualified name, looked up behind functools.partial."""
+    while hasattr(callback, "func"):
+        callback = callback.func
+    return getattr(callback, "__qualname__", None) or type(callback).__name__
+
+
+class Hooks:
+    """The hooks' own state: steps that run, timers, tasks that are being created."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.waits = Waits(recording)
+        self.timer_of: dict[int, tuple] = {}  # h → (id of the future it serves, lane it times out)
+
+    # ── the ready queue ──
+
+    def scheduled(self, handle, callback: Callable, arguments: tuple):
+        """A handle was appended to the ready queue by call_soon."""
+        recording = self.recording
+        ev = recording.ev
+        if len(ev) >= recording.cap:
+            return handle
+        recording.last_number = h = recording.last_number + 1
+        recording.handles[id(handle)] = h
+        loop = recording.loop(handle._loop)
+        task = task_of(callback)
+        if task is None:
+            name = callback_name(callback)
+            ev.append(("soon", recording.now(), h, None, name, None, recording.by(), loop))
+            return handle
+        lane = recording.lane(task)
+        if lane is None:
+            lane, why = self.meet(task, loop), "create"
+        else:
+            why = _why(callback, arguments)
+        ev.append(("soon", recording.now(), h, lane, None, why, recording.by(), loop))
+        return handle
+
+    def round_begins(self, loop) -> None:
+        recording = self.recording
+        recording.here.loop = number = recording.loop(loop)
+        if len(recording.ev) < recording.cap:
+            recording.ev.append(("poll", recording.now(), len(loop._ready), number))
+
+    def polled(self, loop, found) -> None:
+        recording = self.recording
+        if len(recording.ev) < recording.cap:
+            number = recording.loop(loop)
+            recording.ev.append(("polled", recording.now(), len(found or ()), number))
+
+    def io_ready(self, loop, handle) -> None:
+        """The selector found something; its callback goes to the ready queue."""
+        recording = self.recording
+        if handle._cancelled or len(recording.ev) >= recording.cap:
+            return
+        recording.handles[id(handle)] = h = recording.number()
+        name, number = callback_name(handle._callback), recording.loop(loop)
+        recording.ev.append(("io", recording.now(), h, name, number))
+
+    def cancelled(self, handle) -> None:
+        recording = self.recording
+        h = recording.handles.pop(id(handle), None)
+        if h is None or handle._cancelled or len(recording.ev) >= recording.cap:
+            return
+        in_heap = getattr(handle, "_scheduled", False)
+        if h in self.timer_of:
+            self._forget_timer(h)
+        kind = "tcancel" if in_heap else "hcancel"
+        recording.ev.append((kind, recording.now(), h, recording.by()))
+
+    def loop_closes(self, loop) -> None:
+        """Handles that never ran go with the loop; their ids may be used again."""
+        for handle in (*loop._ready, *loop._scheduled):
+            self.recording.handles.pop(id(handle), None)
+
+    # ── timers ──
+
+    def timer_set(self, timer, loop, when: float, callback: Callable, arguments: tuple):
+        recording = self.recording
+        if len(recording.ev) >= recording.cap:
+            return timer
+        recording.handles[id(timer)] = h = recording.number()
+        owner = getattr(callback, "__self__", None)
+        lane, future = recording.here.T, None
+        if isinstance(owner, timeouts.Timeout):
+            lane = recording.lane(owner._task)
+            self.waits.timeouts.setdefault(lane, []).append(h)
+        else:
+            future = self.waits.future_in((*arguments, owner))
+            if future is None:
+                lane = None
+            else:
+                self.waits.link_timer(future, h)
+        self.timer_of[h] = (None if future is None else id(future), lane)
+        delay = int((when - recording.loop_time(loop)) * 1e6)
+        recording.ev.append(
+            (
+                "timer",
+                recording.now(),
+                h,
+                delay,
+                callback_name(callback),
+                recording.by(),
+                recording.users_line(2),
+                lane,
+                recording.loop(loop),
+            )
+        )
+        return timer
+
+    def timer_due(self, timer) -> None:
+        """The loop moved a timer from the heap to the ready queue."""
+        recording = self.recording
+        h = recording.handles.get(id(timer))
+        if h is not None and len(recording.ev) < recording.cap:
+            recording.ev.append(("due", recording.now(), h))
+            self._forget_timer(h)
+
+    def _forget_timer(self, h: int) -> None:
+        future, lane = self.timer_of.pop(h, (None, None))
+        self.waits.unlink_timer(future, lane, h)
+
+    # ── steps ──
+
+    def begins(self, handle) -> None:
+        recording = self.recording
+        here, ev = recording.here, recording.ev
+        if len(ev) >= recording.cap:
+            here.running.append(None)
+            return
+        h = recording.handles.pop(id(handle), None)
+        if h is None:
+            h = self._number_of_unknown(handle)
+        task = task_of(handle._callback)
+        loop = recording.loop(handle._loop)
+        if task is None:
+            lane, name = None, callback_name(handle._callback)
+        else:
+            lane, name = recording.lane(task), None
+            if lane is None:
+                lane = self.meet(task, loop)
+        if recording.check:
+            self._begins_checked(handle._loop, h, lane, name, loop)
+        else:
+            ev.append(("run", recording.now(), h, lane, name, loop))
+        here.T, here.h = lane, h
+        here.running.append((h, task, lane))
+
+    def _begins_checked(self, loop, h: int, lane: int | None, name: str | None, number: int):
+        """Write what the loop itself has in its queue and heap, for the check of the model."""
+        recording = self.recording
+        known = recording.handles.get
+        with recording.lock:  # no other thread between its append and its hook
+            ready = [known(id(handle), -1) for handle in loop._ready if not handle._cancelled]
+            timers = [known(id(handle), -1) for handle in loop._scheduled if not handle._cancelled]
+            event = ("run", recording.now(), h, lane, name, number, ready, sorted(timers))
+            recording.ev.append(event)
+
+    def _number_of_unknown(self, handle) -> int:
+        """call_soon_threadsafe may not have come to its hook yet; a handle of before, never will."""
+        with self.recording.lock:
+            return self.recording.handles.pop(id(handle), None) or self.recording.number()
+
+    def ends(self) -> None:
+        recording = self.recording
+        here = recording.here
+        begun = here.running.pop()
+        outer = here.running[-1] if here.running else None  # a loop inside of a loop's step
+        here.h, here.T = (outer[0], outer[2]) if outer else (None, None)
+        if begun is None:
+            return
+        h, task, lane = begun
+        if task is not None:
+            self.step_ended(h, task, lane)
+        elif len(recording.ev) < recording.cap:
+            recording.ev.append(("end", recording.now(), h))
+
+    def step_ended(self, h: int | None, task, lane: int) -> None:
+        """Write down where the task stands now."""
+        recording = self.recording
+        if len(recording.ev) >= recording.cap:
+            return
+        ended = recording.now()
+        if not task.done():
+            waiting = self.waits.waiting(task)
+            recording.ev.append(("end", ended, h, lane, None, "wait", waiting))
+            return
+        state, result, error = _outcome(task)
+        entry = recording.lanes[lane]
+        entry.update(name=task.get_name(), state=state)
+        entry.update({"result": result} if result is not None else {})
+        entry.update({"exc": error} if error is not None else {})
+        recording.ev.append(("end", ended, h, lane, None, state, None, result, error))
+
+    # ── tasks ──
+
+    def meet(self, task, loop: int) -> int:
+        """A lane for a task that is seen for the first time."""
+        recording = self.recording
+        recording.impl = recording.impl or f"{type(task).__module__}.{type(task).__name__}"
+        starting = recording.here.starting
+        if starting and starting[-1] is not None:
+            lane = starting[-1].scheduled(self, task)
+            if lane is not None:
+                return lane
+        at = recording.users_line(3)
+        lane = recording.new_lane(task.get_name(), task.get_coro(), at, loop=loop)
+        recording.bind(task, lane)
+        return lane
+
+    def creating(self, loop, coro, options: dict | None = None) -> None:
+        """create_task was called; an eager task runs its first step inside of it."""
+        recording = self.recording
+        may_be_eager = loop._task_factory is not None or (options or {}).get("eager_start")
+        if not may_be_eager or recording.full():
+            recording.here.starting.append(None)
+        else:
+            recording.here.starting.append(Starting(recording, loop, coro))
+
+    def created(self, task):
+        recording = self.recording
+        starting = recording.here.starting[-1]
+        if starting is not None:
+            starting.created(self, task)
+        else:
+            lane = recording.lane(task)
+            if lane is not None and hasattr(task, "get_name"):
+                recording.lanes[lane]["name"] = task.get_name()
+        return task
+
+    def creation_over(self) -> None:
+        starting = self.recording.here.starting.pop()
+        if starting is not None:
+            starting.over()
+
+    # ── executors ──
+
+    def submitted(self, executor, function: Callable, future):
+        """run_in_executor handed a job over (we hold the lock: its thread waits to begin)."""
+        recording = self.recording
+        if recording.full():
+            return future
+        is_process = isinstance(executor, process.ProcessPoolExecutor)
+        j = self.waits.job(future, create=True, is_process=is_process)
+        name, at = callback_name(function), recording.users_line(2)
+        recording.ev.append(
+            ("job", recording.now(), j, name, is_process or None, recording.by(), at)
+        )
+        future.add_done_callback(lambda _: self._job_done(j))
+        return future
+
+    def _job_done(self, j: int) -> None:
+        if not self.recording.full():
+            self.recording.ev.append(("jobdone", self.recording.now(), j))
+
+    def wrapped(self, wrapper, future):
+        """asyncio's future for an executor's."""
+        self.waits.link_job(wrapper, future)
+        return wrapper
+
+    def thread_begins(self, item) -> None:
+        with self.recording.lock:
+            j = self.waits.job(item.future)
+        self.recording.here.jobs.append((j, callback_name(item.fn)))
+        self._thread_event("thr+")
+
+    def thread_ends(self) -> None:
+        self._thread_event("thr-")
+        self.recording.here.jobs.pop()
+
+    def _thread_event(self, kind: str) -> None:
+        recording = self.recording
+        j, function = recording.here.jobs[-1]
+        if j is not None and not recording.full():
+            name = threading.current_thread().name
+            recording.ev.append((kind, recording.now(), j, function, name))
+
+
+class Starting:
+    """A create_task that may start its task eagerly: until we know, we write as if it did."""
+
+    def __init__(self, recording: Recording, loop, coro) -> None:
+        self.recording, self.coro = recording, coro
+        here = recording.here
+        self.interrupted = here.T, here.h
+        at = recording.users_line(4)
+        number = recording.loop(loop)
+        self.lane: int | None = recording.new_lane("", coro, at, loop=number)
+        self.run_event = len(recording.ev)
+        recording.ev.append(("nested", recording.now(), self.lane, here.T, True))
+        here.T = self.lane
+        self.bound = False
+
+    def scheduled(self, hooks: Hooks, task) -> int | None:
+        """The task's step was put into the ready queue: at once, or out of an eager first step?"""
+        recording = self.recording
+        if self.bound or self.lane is None:
+            return None
+        nothing_since = len(recording.ev) == self.run_event + 1
+        coro = task.get_coro()
+        if coro is not self.coro and not nothing_since:
+            return None
+        self.bound = True
+        recording.bind(task, self.lane)
+        recording.lanes[self.lane]["name"] = task.get_name()
+        if nothing_since and not _has_begun(coro):  # an ordinary task after all
+            recording.ev.pop()
+            recording.here.T, recording.here.h = self.interrupted
+            lane, self.lane = self.lane, None
+            return lane
+        return self.lane
+
+    def created(self, hooks: Hooks, task) -> None:
+        recording = self.recording
+        if self.lane is None:
+            known = recording.lane(task)
+            if known is not None:
+                recording.lanes[known]["name"] = task.get_name()
+            return
+        if not hasattr(task, "get_name"):
+            return
+        if not self.bound:
+            recording.bind(task, self.lane)
+            self.bound = True
+        recording.impl = recording.impl or f"{type(task).__module__}.{type(task).__name__}"
+        recording.lanes[self.lane].update(name=task.get_name(), eager=True)
+        recording.here.T, recording.here.h = self.interrupted
+        hooks.step_ended(None, task, self.lane)
+        self.lane = None
+
+    def over(self) -> None:
+        """create_task returned or raised."""
+        if self.lane is None:
+            return
+        recording = self.recording
+        recording.here.T, recording.here.h = self.interrupted
+        if len(recording.ev) == self.run_event + 1:  # it raised at once: there was no task
+            del recording.ev[-2:], recording.lanes[self.lane :]
+        else:
+            recording.ev.append(("end", recording.now(), None, self.lane, None, "cancelled"))
+            recording.lanes[self.lane]["state"] = "cancelled"
+
+
+def _why(callback: Callable, arguments: tuple) -> str:
+    """Why a task's further step was put into the ready queue."""
+    name = getattr(callback, "__name__", None) or type(callback).__name__
+    if "akeup" in name:
+        return "cancel" if arguments and arguments[0].cancelled() else "wake"
+    return "throw" if arguments else "yield"
+
+
+def _has_begun(coro) -> bool:
+    """Whether a coroutine has run at all."""
+    frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+    suspended = getattr(coro, "cr_suspended", None) or getattr(coro, "gi_suspended", None)
+    running = getattr(coro, "cr_running", None) or getattr(coro, "gi_running", None)
+    return frame is None or bool(suspended or running)
+
+
+def _outcome(task) -> tuple[str, str | None, str | None]:
+    """State, result, exception. `task.exception()` would count as having looked at it."""
+    if task.cancelled():
+        return "cancelled", None, None
+    if task._exception is not None:
+        return "error", None, brief(task._exception)
+    return "done", brief(task._result), None
+
+
+def install(recording: Recording) -> Hooks:
+    """Weave the hooks into asyncio."""
+    hooks = Hooks(recording)
+    _weave(LoopClass, "call_soon", {"hook": hooks.scheduled}, result="hook(_, callback, args)")
+    _weave_threadsafe(hooks)
+    _weave(
+        LoopClass,
+        "call_at",
+        {"hook": hooks.timer_set},
+        result="hook(_, self, when, callback, args)",
+    )
+    _weave(
+        LoopClass,
+        "_run_once",
+        {"begins": hooks.round_begins, "due": hooks.timer_due, "polled": hooks.polled},
+        start="begins(self)",
+        after={
+            "self._ready.append(handle)": "due(handle)",
+            "event_list = self._selector.select(timeout)": "polled(self, event_list)",
+        },
+    )
+    _weave(LoopClass, "_add_callback", {"hook": hooks.io_ready}, start="hook(self, handle)")
+    _weave(LoopClass, "close", {"hook": hooks.loop_closes}, start="hook(self)")
+    _weave_create_task(hooks)
+    _weave(events.Handle, "cancel", {"hook": hooks.cancelled}, start="hook(self)")
+    steps = {"begins": hooks.begins, "ends": hooks.ends}
+    _weave(events.Handle, "_run", steps, start="begins(self)", finish="ends()")
+    _weave_executors(hooks)
+    return hooks
+
+
+def _weave(owner: type, name: str, names: dict[str, Callable], **how: object) -> None:
+    setattr(owner, name, weave(getattr(owner, name), names, **how))
+
+
+def _weave_threadsafe(hooks: Hooks) -> None:
+    """The loop's thread may run the handle before its hook here was called: it waits for our lock."""
+    hook = {"hook": hooks.scheduled, "lock": hooks.recording.lock}
+    _weave(
+        LoopClass,
+        "call_soon_threadsafe",
+        hook,
+        start="lock.acquire()",
+        result="hook(_, callback, args)",
+        finish="lock.release()",
+    )
+
+
+def _weave_create_task(hooks: Hooks) -> None:
+    code = LoopClass.create_task.__code__
+    options = ", kwargs" if "kwargs" in code.co_varnames else ""
+    _weave(
+        LoopClass,
+        "create_task",
+        {"creating": hooks.creating, "created": hooks.created, "over": hooks.creation_over},
+        start=f"creating(self, coro{options})",
+        result="created(_)",
+        finish="over()",
+    )
+
+
+def _weave_executors(hooks: Hooks) -> None:
+    submit = "executor.submit(func, *args)"
+    wrap = f"futures.wrap_future({submit}, loop=self)"
+    _weave(
+        LoopClass,
+        "run_in_executor",
+        {
+            "lock": hooks.recording.lock,
+            "submitted": hooks.submitted,
+            "wrapped": hooks.wrapped,
+        },
+        start="lock.acquire(); future = None",
+        replace={
+            wrap: f"wrapped(futures.wrap_future(future := submitted(executor, func, {submit}),"
+            " loop=self), future)"
+        },
+        finish="lock.release()",
+    )
+    _weave(
+        thread._WorkItem,
+        "run",
+        {"begins": hooks.thread_begins, "ends": hooks.thread_ends},
+        start="begins(self)",
+        finish="ends()",
+    )
+

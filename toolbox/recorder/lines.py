@@ -1,0 +1,106 @@
+"""Source lines, and generators' switches: sys.monitoring from 3.12 on, sys.settrace on 3.11."""
+
+import sys
+import threading
+
+from .generators import Generators, is_generator
+from .recording import Recording
+
+
+TOOL_NAME = "asyncio recorder"
+
+
+def install(recording: Recording, with_lines: bool) -> None:
+    """Write down each line of the script's own files that runs, and who goes in and out."""
+    generators = Generators(recording)
+    if hasattr(sys, "monitoring"):
+        _monitor(recording, generators, with_lines)
+    else:
+        _trace(recording, generators, with_lines)
+
+
+def _monitor(recording: Recording, generators: Generators, with_lines: bool) -> None:
+    monitoring = sys.monitoring
+    events = monitoring.events
+    tool = next(number for number in (3, 4, 1, 0) if monitoring.get_tool(number) is None)
+    monitoring.use_tool_id(tool, TOOL_NAME)
+    ev, now, cap, here = recording.ev, recording.now, recording.cap, recording.here
+    short, is_users, disable = recording._short, recording.is_users, monitoring.DISABLE
+
+    def line(code, number):
+        filename = code.co_filename
+        name = short.get(filename)
+        if name is None:
+            if not is_users(filename):
+                return disable
+            name = short[filename]
+        if len(ev) >= cap:
+            return disable
+        ev.append(("line", now(), here.T, name, number))
+
+    watched = events.PY_START | events.PY_RESUME | events.PY_YIELD | events.PY_RETURN
+    if with_lines:
+        monitoring.register_callback(tool, events.LINE, line)
+        watched |= events.LINE
+
+    def only_generators(hook):
+        def callback(code, offset, *value):
+            if not (is_generator(code) and is_users(code.co_filename)) or len(ev) >= cap:
+                return disable
+            hook(sys._getframe(1), *value)
+
+        return callback
+
+    def leaves_by_exception(code, offset, error):
+        if is_generator(code) and is_users(code.co_filename) and len(ev) < cap:
+            generators.raised(sys._getframe(1), error)
+
+    def thrown_into(code, offset, error):
+        if is_generator(code) and is_users(code.co_filename) and len(ev) < cap:
+            generators.resumed(sys._getframe(1))
+
+    callbacks = {
+        events.PY_START: only_generators(generators.resumed),
+        events.PY_RESUME: only_generators(generators.resumed),
+        events.PY_YIELD: only_generators(generators.yielded),
+        events.PY_RETURN: only_generators(generators.returned),
+        events.PY_UNWIND: leaves_by_exception,
+        events.PY_THROW: thrown_into,
+    }
+    for event, callback in callbacks.items():
+        monitoring.register_callback(tool, event, callback)
+    monitoring.set_events(tool, watched | events.PY_UNWIND | events.PY_THROW)
+
+
+def _trace(recording: Recording, generators: Generators, with_lines: bool) -> None:
+    ev, now, cap, here = recording.ev, recording.now, recording.cap, recording.here
+    short, is_users = recording._short, recording.is_users
+
+    def local(frame, event, value):
+        if event == "line" and len(ev) < cap:
+            ev.append(("line", now(), here.T, short[frame.f_code.co_filename], frame.f_lineno))
+        return local
+
+    def local_generator(frame, event, value):
+        if event == "line" and with_lines:
+            local(frame, event, value)
+        elif event == "return" and len(ev) < cap:
+            generators.left(frame, value)
+        elif event == "exception":
+            generators.last_error = value[1]
+        return local_generator
+
+    def call(frame, event, value):
+        code = frame.f_code
+        filename = code.co_filename
+        if filename not in short and not is_users(filename):
+            return None
+        if len(ev) >= cap:
+            return None
+        if is_generator(code):
+            generators.resumed(frame)
+            return local_generator
+        return local if with_lines else None
+
+    sys.settrace(call)
+    threading.settrace(call)

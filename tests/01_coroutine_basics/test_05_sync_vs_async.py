@@ -31,6 +31,12 @@ def travel(lesson, way, pictures):
     return asyncio.run(trip) if asyncio.iscoroutine(trip) else trip
 
 
+def gallery_threads_since(before):
+    """Threads that still listen for visitors; those that serve one end by themselves."""
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    return [thread.name for thread in new if "serve_forever" in thread.name]
+
+
 @contextlib.contextmanager
 def server(answer, tls=None):
     """`answer(path)` returns a status and a body; yields (base URL, paths seen, peak in flight)."""
@@ -109,8 +115,10 @@ def test_a_painting_is_a_valid_png(lesson):
 
 @each_way
 def test_every_way_brings_home_every_picture(lesson, way, tmp_path):
+    before = set(threading.enumerate())
     with lesson.open_gallery(dict.fromkeys(lesson.SECONDS, 0)) as urls:
         trip = travel(lesson, way, lesson.name_files(tmp_path, urls))
+    assert gallery_threads_since(before) == []
     assert trip.failures == {}
     assert {path.name[3:-4]: path.read_bytes() for path in tmp_path.iterdir()} == {
         name: lesson.paint(name) for name in lesson.SECONDS

@@ -1,0 +1,159 @@
+"""Lesson 2.5 on real threads, processes and a real HTTP server; nothing here measures time."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from toolbox import catalog
+
+SCRIPT = catalog.ROOT / "02_asyncio_core" / "05_thread_pool_demo.py"
+ANSWERS = ["史记在 2 架", "汉书在 2 架", "通鉴在 2 架", "后汉书在 3 架"]
+
+
+@pytest.mark.asyncio
+async def test_a_blocking_call_in_a_coroutine_stops_the_desk(lesson, capsys):
+    alone, _ = await lesson.keep_the_desk_open()
+    assert alone == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "前台自己去书库: 其间招呼了 0 位读者"
+    assert printed[1].startswith("to_thread 派人去: 其间招呼了 ≈")
+
+
+@pytest.mark.asyncio
+async def test_the_desk_goes_on_while_a_thread_blocks(lesson):
+    book_found = threading.Event()
+    asyncio.get_running_loop().call_later(0.05, book_found.set)  # only a free loop gets to it
+    assert await lesson.greetings_until(asyncio.to_thread(book_found.wait, 20)) >= 1
+
+
+@pytest.mark.asyncio
+async def test_only_the_future_of_asyncio_can_be_awaited(lesson, capsys):
+    assert await lesson.two_kinds_of_future() == ["史记", "汉书"]
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "submit 给的: concurrent.futures.Future，能 await 吗 False",
+        "run_in_executor 给的: asyncio.Future，能 await 吗 True",
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_pool_does_as_many_jobs_at_once_as_it_has_workers(lesson):
+    in_hand, seen, pair = [], [], threading.Barrier(2)
+
+    def job(number):
+        in_hand.append(number)
+        seen.append(len(in_hand))
+        pair.wait(20)  # with fewer than two workers this breaks
+        in_hand.remove(number)
+        pair.wait(20)
+        return number * 10
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        results, _ = await lesson.share_out(pool, job, [1, 2, 3, 4])
+    assert results == [10, 20, 30, 40]
+    assert max(seen) == 2
+
+
+@pytest.mark.asyncio
+async def test_the_blocking_client_asks_one_question_per_thread(lesson, monkeypatch, capsys):
+    in_flight, peaks, answer = [], [], lesson.Catalogue.do_GET
+
+    def counting(request):
+        in_flight.append(request)
+        peaks.append(len(in_flight))
+        answer(request)
+        in_flight.remove(request)
+
+    monkeypatch.setattr(lesson.Catalogue, "do_GET", counting)
+    before = set(threading.enumerate())
+    assert await lesson.blocking_http_client() == [ANSWERS] * 3
+    assert set(threading.enumerate()) <= before  # neither clerks nor the server stay behind
+    assert len(peaks) == 3 * len(ANSWERS)
+    assert peaks[:4] == [1, 1, 1, 1]
+    assert max(peaks[4:8]) <= 2
+    assert capsys.readouterr().out.endswith(f"查到 {ANSWERS}\n")
+
+
+@pytest.mark.asyncio
+async def test_the_learners_proxy_is_not_in_the_way(lesson, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert await lesson.blocking_http_client() == [ANSWERS] * 3
+
+
+@pytest.mark.asyncio
+async def test_threads_and_spawned_processes_count_the_same(lesson, monkeypatch, capsys):
+    starts = []
+
+    class Recorded(ProcessPoolExecutor):
+        def __init__(self, workers, context, **options):
+            starts.append((workers, context.get_start_method()))
+            super().__init__(workers, context, **options)
+
+    monkeypatch.setattr(lesson, "ProcessPoolExecutor", Recorded)
+    counts = await lesson.compute_in_processes()
+    assert counts == [[lesson.take_inventory(600_000)] * 2] * 3
+    pools = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert starts == [(2, "spawn")]
+    assert pools == ["1 个线程", "2 个线程", "2 个进程"]
+
+
+def test_an_inventory_is_arithmetic(lesson):
+    assert lesson.take_inventory(5) == 0 + 1 + 4 + 2 + 2
+
+
+@pytest.mark.asyncio
+async def test_cancelling_does_not_stop_a_thread_but_a_sign_does(lesson, capsys):
+    to_the_end, stopped = await lesson.cancel_only_stops_waiting()
+    assert (to_the_end, stopped < 15) == (15, True)
+    assert capsys.readouterr().out.splitlines() == [
+        "前台: 等不及，走了",
+        "书库: 没人举牌，15 摞全搬完",
+        "前台: 等不及，走了；举牌",
+        "书库: 看见牌子，放下书",
+    ]
+
+
+@pytest.mark.asyncio
+async def test_to_thread_takes_context_variables_along(lesson):
+    assert await lesson.who_is_reading() == {
+        "to_thread": "小林",
+        "run_in_executor": "不知道是谁",
+        "copy_context().run": "小林",
+    }
+    assert lesson.reader.get() == "不知道是谁"
+
+
+@pytest.mark.asyncio
+async def test_the_erratum_wait_refuses_coroutines(lesson):
+    waiting = [asyncio.sleep(0), asyncio.sleep(0)]
+    words = "Passing coroutines is forbidden, use tasks explicitly."
+    with pytest.raises(TypeError, match=words):
+        await asyncio.wait(waiting)
+    for coroutine in waiting:
+        coroutine.close()
+    assert words in lesson.__doc__
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
+@pytest.mark.parametrize("section", [1, 3, 4, 5])
+def test_ctrl_c_does_not_wait_for_the_rest(section):
+    with subprocess.Popen(
+        [sys.executable, "-u", SCRIPT],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as child:
+        while not child.stdout.readline().startswith(f"── {section}."):
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        printed, errors = child.communicate(timeout=10)
+    assert f"── {section + 1}." not in printed
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert child.returncode == -signal.SIGINT

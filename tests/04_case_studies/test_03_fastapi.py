@@ -69,7 +69,7 @@ async def private_redis(port, folder):
         pytest.skip("no Redis program on this machine")
     options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
     command = [programs[-1], *options]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: ASYNC220
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             async with asyncio.timeout(10), Redis(port=port) as client:
                 while True:

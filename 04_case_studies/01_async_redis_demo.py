@@ -5,7 +5,7 @@
 需要：Redis（docker compose up -d，或 python tutorial.py services，或环境变量 REDIS_URL）
 
 先猜后跑
-    第 9 节里 incr() 只调用了一次，服务器一切正常，只是回答丢了。计数会是多少？
+    第 9 节里 incr() 只调用了一次，服务器做完了，回答还没到，线就断了。计数会是多少？
 
 预期输出
     ── 1. 存一个哈希再读回来：Redis 只还给你字符串 ──
@@ -34,11 +34,10 @@
     有锁: 20 个客人，煮了 1 锅
     ── 8. 广播 (pub/sub) 不等人：没人听就丢了 ──
     喊“1 号好了”: 0 个人听到
-    喊“2 号好了”: 1 个人听到
-    客人听到: 2 号好了
+    喊“2 号好了”: 1 个人听到，他听到的是“2 号好了”
     ── 9. 回答丢了不等于没做：自动重试会再做一次 ──
     重试 1 次: incr() 调用一次，计数 2
-    不重试: TimeoutError，计数 1
+    不重试: ConnectionError，计数 1
     ── 10. 可靠队列：先挪到“正在做”，做完再划掉 ──
     BLPOP: 店员甲端着 1 号晕倒了，队列里 ['2 号', '3 号']：1 号丢了
     BLMOVE: 店员甲端着 1 号晕倒了，正在做 ['1 号']
@@ -59,13 +58,16 @@
 动手试试
     1. 把第 3 节的 pipeline 换成一条 await shop.mget([menu] * rounds)，又快多少倍？
     2. 第 7 节的锁改成 timeout=0.05（比煮一锅还短），会抛什么异常？谁的锁没了？
-    3. 第 9 节的 Redis.from_url(…) 去掉 retry，再换成 Redis(host=…, port=…)：哪一个默认会重试？
+    3. 关掉 Redis 再运行，多久才知道没人在？open_shop() 换成 Redis(host=…, port=…)，又要多久？
+    4. 给 open_shop() 加上 protocol=3，zrange(…, withscores=True) 还给你的还是元组吗？
+       （写不写 protocol，回答的形状不一样：一个项目里选定一种。）
 """
 
 import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import settings
 from redis import exceptions
@@ -106,14 +108,13 @@ async def wait_for_a_free_connection(shop: Redis) -> tuple[int, int, int]:
     print(f"默认的池: 200 个任务一起读，{read} 个读到，{refused} 个 MaxConnectionsError")
 
     name = f"{SHOP}-queue"
-    async with BlockingConnectionPool.from_url(
-        settings.redis_url(), client_name=name, max_connections=10, timeout=5
-    ) as pool:
+    limits = {"max_connections": 10, "timeout": 5}  # 等 5 秒还轮不到，才抛 ConnectionError
+    pool = BlockingConnectionPool.from_url(settings.redis_url(), client_name=name, **limits)
+    async with aclosing(pool):
         async with Redis(connection_pool=pool) as patient, asyncio.TaskGroup() as group:
             tasks = [group.create_task(patient.get(menu)) for _ in range(200)]
         served = sum(task.result() is not None for task in tasks)
         print(f"BlockingConnectionPool(max_connections=10): {served} 个读到")
-        # 问服务器，不问自己：CLIENT LIST 里还有几条叫这个名字的连接
         still_open = sum(client["name"] == name for client in await shop.client_list())
         print(f"Redis(connection_pool=pool) 关了，池里还有 {still_open} 条连接：传进来的池归你关")
     return refused, served, still_open
@@ -183,8 +184,7 @@ async def tea_from_cache(shop: Redis, cache: str, pots: list[str]) -> str:
 
 
 async def expire(shop: Redis, key: str) -> None:
-    """把剩下的 TTL 快进到 1 毫秒，再等它过去。"""
-    await shop.pexpire(key, 1)
+    await shop.pexpire(key, 1)  # 把剩下的 TTL 快进到 1 毫秒，再等它过去
     await asyncio.sleep(0.01)
 
 
@@ -255,30 +255,31 @@ async def call_out(shop: Redis) -> tuple[int, int, str]:
         await customer.subscribe(channel)  # 只是发出去了
         await customer.get_message(timeout=2)  # 等到服务器确认，才算订上
         somebody = await shop.publish(channel, "2 号好了")
-        print(f"喊“2 号好了”: {somebody} 个人听到")
         heard = await customer.get_message(timeout=2)
-    print(f"客人听到: {heard['data']}")
+    print(f"喊“2 号好了”: {somebody} 个人听到，他听到的是“{heard['data']}”")
     return nobody, somebody, heard["data"]
 
 
 async def repeat_what_was_done(shop: Redis) -> tuple[int, int]:
     sold = f"{SHOP}:sold"
 
-    async def sell_one(retry: Retry) -> int:
-        alone = {"single_connection_client": True, "socket_timeout": 0.3}
-        async with open_shop(retry=retry, **alone) as till:
-            await till.ping()
-            # 让服务器照做下一个命令，但不回答：和网络丢了回答一样
-            await till.connection.send_command("CLIENT", "REPLY", "SKIP")
-            return await till.incr(sold)
+    async def cut_the_line(till: int) -> None:
+        while not await shop.exists(sold):  # 等服务器做完 incr，线才断
+            pass
+        await shop.client_kill_filter(_id=till)
 
-    # Redis(host=…) 默认重试 10 次，Redis.from_url(…) 默认 0 次：写明白，别靠默认
-    await sell_one(Retry(NoBackoff(), 1))
+    async def sell_one(retry: Retry) -> None:
+        async with open_shop(single_connection_client=True, retry=retry) as till:
+            number = await till.client_id()
+            await till.connection.send_command("CLIENT", "REPLY", "SKIP")  # 下一个命令照做，不回答
+            await asyncio.gather(till.incr(sold), cut_the_line(number))
+
+    await sell_one(Retry(NoBackoff(), 1))  # Redis(host=…) 默认 10 次，from_url(…) 默认 0 次
     twice = int(await shop.getdel(sold))
     print(f"重试 1 次: incr() 调用一次，计数 {twice}")
     try:
         await sell_one(ONCE)
-    except exceptions.TimeoutError as error:  # 做没做？这里是做了。要能重试，就让命令做几次都一样
+    except exceptions.ConnectionError as error:  # 做没做？要能重试，就让命令做几次都一样
         once = int(await shop.get(sold))
         print(f"不重试: {type(error).__name__}，计数 {once}")
     return twice, once
@@ -294,8 +295,8 @@ async def serve_orders(shop: Redis, make: Callable[[str], Awaitable[None]]) -> N
         await shop.lrem(making, 1, order)  # 死在这一行之前，会再做一遍：至少一次 (at least once)
 
 
-async def lose_no_order(shop: Redis) -> tuple[list[str], list[str], list[str]]:
-    orders, served = f"{SHOP}:orders", []
+async def lose_no_order(shop: Redis) -> tuple[list[str], list[str], list[str], int]:
+    orders, making, served = f"{SHOP}:orders", f"{SHOP}:making:甲", []
 
     async def faint(order: str) -> None:
         raise RuntimeError(f"店员甲端着 {order}晕倒了")
@@ -311,17 +312,18 @@ async def lose_no_order(shop: Redis) -> tuple[list[str], list[str], list[str]]:
     try:
         await serve_orders(shop, faint)
     except RuntimeError as accident:
-        half_done = await shop.lrange(f"{SHOP}:making:甲", 0, -1)
+        half_done = await shop.lrange(making, 0, -1)
         print(f"BLMOVE: {accident}，正在做 {half_done}")
     await serve_orders(shop, make)
-    print(f"甲醒来接着做: {served}，还剩 {await shop.llen(orders)} 单")
+    rest = await shop.llen(orders) + await shop.llen(making)
+    print(f"甲醒来接着做: {served}，还剩 {rest} 单")
 
     try:
         async with open_shop(socket_timeout=0.1) as hasty:  # 默认 5 秒：BLPOP 要等得比它短
             await hasty.blpop([orders], timeout=1)
     except exceptions.TimeoutError as error:
         print(f"socket_timeout 比 BLPOP 等得短: {type(error).__name__}，其实只是没有订单")
-    return left, half_done, served
+    return left, half_done, served, rest
 
 
 async def clean_up(shop: Redis) -> None:
@@ -348,7 +350,6 @@ SECTIONS = {
 
 async def main() -> None:
     async with open_shop() as shop:
-        await clean_up(shop)
         try:
             for title, section in SECTIONS.items():
                 print(f"── {title} ──")

@@ -143,17 +143,19 @@ async def test_a_retry_repeats_what_was_done(lesson, shop):
     assert await lesson.repeat_what_was_done(shop) == (2, 1)
 
 
-def test_only_the_constructor_retries_by_default():
+def test_only_the_constructor_retries_by_default(lesson):
+    assert lesson.open_shop().get_retry().get_retries() == 0
     assert Redis(host="127.0.0.1").get_retry().get_retries() == 10
     assert Redis.from_url("redis://127.0.0.1").get_retry() is None
 
 
 @pytest.mark.asyncio
 async def test_orders_survive_a_barista_who_faints(lesson, shop, capsys):
-    left, half_done, served = await lesson.lose_no_order(shop)
+    left, half_done, served, rest = await lesson.lose_no_order(shop)
     assert left == ["2 号", "3 号"]
     assert half_done == ["1 号"]
     assert served == ["1 号", "2 号", "3 号"]
+    assert rest == 0
     assert "socket_timeout 比 BLPOP 等得短: TimeoutError" in capsys.readouterr().out
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import secrets
 import subprocess
 import sys
 import textwrap
@@ -158,7 +159,8 @@ async def test_mysql_knows_a_wrong_password_from_wrong_sql(settings, mysql_url):
 
 @pytest.mark.asyncio
 async def test_a_password_in_chinese_reaches_mysql(settings, monkeypatch, mysql_url):
-    user = "'asyncio_tutorial_password'@'%%'"
+    name = f"asyncio_tutorial_{secrets.token_hex(4)}"  # two runs at once must not meet
+    user = f"'{name}'@'%%'"
     async with (
         aiomysql.connect(**settings.mysql_options()) as connection,
         connection.cursor() as cursor,
@@ -166,7 +168,7 @@ async def test_a_password_in_chinese_reaches_mysql(settings, monkeypatch, mysql_
         await cursor.execute(f"CREATE USER {user} IDENTIFIED BY %s", ("茶p@ss",))
         try:
             place = mysql_url.rpartition("@")[2]
-            url = f"mysql://asyncio_tutorial_password:{quote('茶p@ss')}@{place}"
+            url = f"mysql://{name}:{quote('茶p@ss')}@{place}"
             monkeypatch.setenv("MYSQL_URL", url)
             async with aiomysql.connect(**settings.mysql_options()):
                 pass

@@ -1,6 +1,7 @@
 import asyncio
 import importlib
 import os
+import signal
 
 import pytest
 
@@ -11,6 +12,13 @@ from toolbox import catalog
 def no_stray_loop():
     """looptime asks every test for the current loop; up to 3.13 that makes one, never closed."""
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_reaches_children():
+    """A shell's background job ignores SIGINT, and its children would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -41,18 +41,14 @@ class Generators:
                 return
             self.count += 1
             code = frame.f_code
-            at = recording.users_line(3)
-            lane = recording.new_lane(self._name(code), code, at, lane="generator")
+            at = recording.users_line_above(frame)
+            lane = recording.new_lane(code.co_name, code, at, lane="generator")
+            recording.name_lane(lane, code.co_name, code.co_qualname)
             self.lane_of[id(frame)] = lane
         lane = self.lane_of[id(frame)]
         here.generators.append((lane, here.T))
         recording.ev.append(("nested", recording.now(), lane, here.T, None))
         here.T = lane
-
-    def _name(self, code) -> str:
-        name = code.co_name
-        self.recording._per_class[name] = number = self.recording._per_class.get(name, 0) + 1
-        return name if number == 1 else f"{name}#{number}"
 
     def yielded(self, frame, value: object) -> None:
         waiting = {"kind": "next", **self._place(frame), "value": brief(value)}

@@ -13,9 +13,8 @@ class Greenlets:
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self.left_in: dict[int, tuple] = {}  # lane → (T, h, generators) to go on with
-        self.inside: int | None = None  # the asyncio task in whose step we switch about
-        self.count = 0
+        self.left_in: dict[int, tuple] = {}  # lane → (T, generators) to go on with
+        self.thrown_into: int | None = None
 
     def switched(self, event: str, way: tuple) -> None:
         """greenlet calls this in the target, after each switch and each throw."""
@@ -23,48 +22,44 @@ class Greenlets:
         recording = self.recording
         if recording.full():
             return
+        left = recording.lane(origin)
+        if left is None:
+            left = self._new(origin, recording.by(), None)
+            self._begins(left)
+        place = self._place(left, origin.gr_frame)
+        entered = recording.lane(target)
+        if entered is None:
+            entered = self._new(target, {"T": left}, place.get("at"))
+        self._ends(left, origin, event, place)
+        # A dead one's exception that goes on to its parent is no throw().
+        self.thrown_into = entered if event == "throw" and not origin.dead else None
+        self._begins(entered)
         here = recording.here
-        if here.running:  # inside a step of asyncio's: nested in that task
-            here.T, here.generators = None, []
-        self._leave(origin, event)
-        lane = recording.lane(target)
-        if lane is None:
-            lane = self._new(target)
-        self._enter(lane)
+        here.T, here.generators = self.left_in.pop(entered, (entered, []))
 
-    def _leave(self, origin, event: str) -> None:
+    def _ends(self, lane: int, origin, event: str, place: dict) -> None:
+        """Control left this lane: it waits, or it is over."""
         recording = self.recording
-        here = recording.here
-        lane = recording.lane(origin)
-        if lane is None:
-            lane = self._new(origin)
-            self._run(lane)
-        if origin.dead:
-            state = "error" if event == "throw" else "done"
-            recording.lanes[lane]["state"] = state
-            recording.ev.append(("end", recording.now(), None, lane, None, state))
+        if not origin.dead:
+            self.left_in[lane] = recording.here.T or lane, recording.here.generators
+            waiting = {"kind": "switch", **place}
+            recording.ev.append(("end", recording.now(), None, lane, None, "wait", waiting))
             return
-        if here.T is not None:
-            self.left_in[lane] = here.T, here.generators
-        waiting = {"kind": "switch", **self._place(lane, origin.gr_frame)}
-        recording.ev.append(("end", recording.now(), None, lane, None, "wait", waiting))
+        if event == "throw":
+            state = "error"
+        else:  # GreenletExit goes no further; it can only have come by a throw
+            state = "cancelled" if lane == self.thrown_into else "done"
+        recording.lanes[lane]["state"] = state
+        recording.ev.append(("end", recording.now(), None, lane, None, state))
 
-    def _enter(self, lane: int) -> None:
-        here = self.recording.here
-        self._run(lane)
-        here.T, here.generators = self.left_in.pop(lane, (lane, []))
-
-    def _run(self, lane: int) -> None:
+    def _begins(self, lane: int) -> None:
         self.recording.ev.append(("run", self.recording.now(), None, lane))
 
-    def _new(self, thing) -> int:
+    def _new(self, thing, by: dict, at: list | None) -> int:
         recording = self.recording
-        if thing.parent is None:
-            name = "main"
-        else:
-            self.count += 1
-            name = f"greenlet#{self.count}"
-        lane = recording.new_lane(name, thing, recording.users_line(4), lane="greenlet")
+        name = "main" if thing.parent is None else "greenlet"
+        lane = recording.new_lane(name, thing, at[:2] if at else None, lane="greenlet")
+        recording.lanes[lane].update(by=by, coro=None)
         recording.bind(thing, lane)
         return lane
 
@@ -89,10 +84,12 @@ class Greenlets:
     def _name(self, lane: int, code) -> None:
         """Only once it stands somewhere can we see which function it runs."""
         entry = self.recording.lanes[lane]
-        if entry["def"] is None and entry["name"] != "main":
-            entry["coro"] = code.co_qualname
-            entry["def"] = [self.recording.short(code.co_filename), code.co_firstlineno]
-            entry["name"] = f"{code.co_name}"
+        if entry["name"] == "main":
+            entry["coro"] = "main"
+        elif entry["coro"] is None:
+            name = self.recording.short(code.co_filename)
+            self.recording.name_lane(lane, code.co_name, code.co_qualname)
+            entry["def"] = [name, code.co_firstlineno]
 
 
 def install(recording: Recording) -> None:
@@ -105,4 +102,24 @@ def install(recording: Recording) -> None:
         except Exception as error:  # would be raised in the learner's switch()
             recording.trouble("greenlets", error)
 
+    recording.before_trace.append(lambda: _name_the_rest(recording))
     greenlet.settrace(switched)
+
+
+def _name_the_rest(recording: Recording) -> None:
+    """Those that never stood anywhere: the function around the first line that they ran."""
+    nameless = {
+        lane["id"]
+        for lane in recording.lanes
+        if lane.get("lane") == "greenlet" and lane["coro"] is None
+    }
+    for event in recording.ev:
+        if nameless and event[0] == "line" and event[2] in nameless:
+            nameless.remove(event[2])
+            _, _, lane, file, number, *_ = event
+            if found := recording.function_at(file, number):
+                name, line = found
+                recording.name_lane(lane, name, name)
+                recording.lanes[lane]["def"] = [file, line]
+    for lane in nameless:
+        recording.name_lane(lane, recording.lanes[lane]["name"], "greenlet")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import process, thread
 
 from .brief import brief
-from .recording import Recording
+from .recording import MOST_LINES, Recording
 from .waits import Waits
 from .weave import weave
 
@@ -175,6 +175,7 @@ class Hooks:
             self._begins_checked(handle._loop, h, lane, name, loop)
         else:
             ev.append(("run", recording.now(), h, lane, name, loop))
+        recording.lines_left = MOST_LINES
         here.T, here.h = lane, h
         here.running.append((h, task, lane))
 
@@ -278,10 +279,12 @@ class Hooks:
         recording.ev.append(
             ("job", recording.now(), j, name, is_process or None, recording.by(), at)
         )
+        recording.jobs_under_way.add(j)
         future.add_done_callback(lambda _: self._job_done(j))
         return future
 
     def _job_done(self, j: int) -> None:
+        self.recording.jobs_under_way.discard(j)
         if not self.recording.full():
             self.recording.ev.append(("jobdone", self.recording.now(), j))
 
@@ -409,16 +412,7 @@ def install(recording: Recording) -> Hooks:
         {"hook": hooks.timer_set},
         result="hook(_, self, when, callback, args)",
     )
-    _weave(
-        LoopClass,
-        "_run_once",
-        {"begins": hooks.round_begins, "due": hooks.timer_due, "polled": hooks.polled},
-        start="begins(self)",
-        after={
-            "self._ready.append(handle)": "due(handle)",
-            "event_list = self._selector.select(timeout)": "polled(self, event_list)",
-        },
-    )
+    _weave_round(hooks)
     _weave(LoopClass, "_add_callback", {"hook": hooks.io_ready}, start="hook(self, handle)")
     _weave(LoopClass, "close", {"hook": hooks.loop_closes}, start="hook(self)")
     _weave_create_task(hooks)
@@ -431,6 +425,26 @@ def install(recording: Recording) -> Hooks:
 
 def _weave(owner: type, name: str, names: dict[str, Callable], **how: object) -> None:
     setattr(owner, name, weave(getattr(owner, name), names, **how))
+
+
+def _weave_round(hooks: Hooks) -> None:
+    select = "self._selector.select(timeout)"
+    names = {"begins": hooks.round_begins, "due": hooks.timer_due, "polled": hooks.polled}
+    replace = {}
+    if hooks.recording.select:
+        names["select"] = hooks.recording.select
+        replace[select] = "select(self, self._selector, timeout)"
+    _weave(
+        LoopClass,
+        "_run_once",
+        names,
+        start="begins(self)",
+        replace=replace,
+        after={
+            "self._ready.append(handle)": "due(handle)",
+            f"event_list = {select}": "polled(self, event_list)",
+        },
+    )
 
 
 def _weave_threadsafe(hooks: Hooks) -> None:

@@ -10,16 +10,16 @@ from .recording import Recording
 TOOL_NAME = "asyncio recorder"
 
 
-def install(recording: Recording, with_lines: bool) -> None:
+def install(recording: Recording) -> None:
     """Write down each line of the script's own files that runs, and who goes in and out."""
     generators = Generators(recording)
     if hasattr(sys, "monitoring"):
-        _monitor(recording, generators, with_lines)
+        _monitor(recording, generators)
     else:
-        _trace(recording, generators, with_lines)
+        _trace(recording, generators)
 
 
-def _monitor(recording: Recording, generators: Generators, with_lines: bool) -> None:
+def _monitor(recording: Recording, generators: Generators) -> None:
     monitoring = sys.monitoring
     events = monitoring.events
     tool = next(number for number in (3, 4, 1, 0) if monitoring.get_tool(number) is None)
@@ -36,12 +36,11 @@ def _monitor(recording: Recording, generators: Generators, with_lines: bool) -> 
             name = short[filename]
         if len(ev) >= cap:
             return disable
-        ev.append(("line", now(), here.T, name, number))
+        left = recording.lines_left
+        if left:
+            recording.lines_left = left - 1
+            ev.append(("line", now(), here.T, name, number, left == 1 or None))
 
-    watched = events.PY_START | events.PY_RESUME | events.PY_YIELD | events.PY_RETURN
-    if with_lines:
-        monitoring.register_callback(tool, events.LINE, line)
-        watched |= events.LINE
 
     def only_generators(hook):
         def callback(code, offset, *value):
@@ -60,6 +59,7 @@ def _monitor(recording: Recording, generators: Generators, with_lines: bool) -> 
             generators.resumed(sys._getframe(1))
 
     callbacks = {
+        events.LINE: line,
         events.PY_START: only_generators(generators.resumed),
         events.PY_RESUME: only_generators(generators.resumed),
         events.PY_YIELD: only_generators(generators.yielded),
@@ -69,20 +69,22 @@ def _monitor(recording: Recording, generators: Generators, with_lines: bool) -> 
     }
     for event, callback in callbacks.items():
         monitoring.register_callback(tool, event, callback)
-    monitoring.set_events(tool, watched | events.PY_UNWIND | events.PY_THROW)
+    monitoring.set_events(tool, sum(callbacks))
 
 
-def _trace(recording: Recording, generators: Generators, with_lines: bool) -> None:
+def _trace(recording: Recording, generators: Generators) -> None:
     ev, now, cap, here = recording.ev, recording.now, recording.cap, recording.here
     short, is_users = recording._short, recording.is_users
 
     def local(frame, event, value):
-        if event == "line" and len(ev) < cap:
-            ev.append(("line", now(), here.T, short[frame.f_code.co_filename], frame.f_lineno))
+        if event == "line" and (left := recording.lines_left) and len(ev) < cap:
+            recording.lines_left = left - 1
+            name = short[frame.f_code.co_filename]
+            ev.append(("line", now(), here.T, name, frame.f_lineno, left == 1 or None))
         return local
 
     def local_generator(frame, event, value):
-        if event == "line" and with_lines:
+        if event == "line":
             local(frame, event, value)
         elif event == "return" and len(ev) < cap:
             generators.left(frame, value)
@@ -100,7 +102,7 @@ def _trace(recording: Recording, generators: Generators, with_lines: bool) -> No
         if is_generator(code):
             generators.resumed(frame)
             return local_generator
-        return local if with_lines else None
+        return local
 
     sys.settrace(call)
     threading.settrace(call)

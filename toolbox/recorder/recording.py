@@ -5,6 +5,7 @@ Nothing here keeps a task, a handle or a future alive: "exception was never retr
 it would have come without us.
 """
 
+import ast
 import os
 import sys
 import sysconfig
@@ -35,7 +36,7 @@ KEYS = {
     "run": ("h", "T", "cb", "L", "ready", "timers"),
     "nested": ("T", "in", "eager"),
     "end": ("h", "T", "cb", "state", "w", "result", "exc"),
-    "line": ("T", "f", "l"),
+    "line": ("T", "f", "l", "more"),
     "out": ("T", "s", "text", "bytes"),
     "job": ("j", "fn", "proc", "by", "at"),
     "thr+": ("j", "fn", "thread"),
@@ -44,6 +45,7 @@ KEYS = {
 }
 NULLABLE = {("line", "T"), ("out", "T"), ("nested", "in")}
 LONGEST_TEXT = 2000
+MOST_LINES = 200  # of one step: a loop that counts to a million tells nothing new after that
 
 
 class Here(threading.local):
@@ -72,12 +74,16 @@ class Recording:
         self.now: Callable[[], int] = time.perf_counter_ns
         self.started = self.now()
         self.loop_time: Callable = lambda loop: loop.time()
+        self.select: Callable | None = None  # instead of the selector's, under a virtual clock
+        self.jobs_under_way: set[int] = set()
         self.ev: list[tuple] = []
         self.lanes: list[dict] = []
         self.loops: list[dict] = []
         self.notes: list[str] = []
         self.impl: str | None = None
         self.died: str | None = None
+        self.lines_left = MOST_LINES  # until the next step begins or something is printed
+        self.before_trace: list[Callable[[], None]] = []
         self.here = Here()
         self.lock = threading.RLock()
         self.handles: dict[int, int] = {}  # id(handle) → h, until it ran or was cancelled
@@ -145,6 +151,15 @@ class Recording:
 
         self._lane_of[key] = lane
         self._lane_refs[key] = weakref.ref(thing, forget)
+
+    def name_lane(self, lane: int, name: str, coro: str) -> None:
+        """Name it after its function; the second of that name is called name#2."""
+        entry = self.lanes[lane]
+        key = f"{entry['lane']} {name}"
+        self._per_class[key] = number = self._per_class.get(key, 0) + 1
+        if name != "main":
+            entry["name"] = name if number == 1 else f"{name}#{number}"
+        entry["coro"] = coro
 
     def loop(self, loop: object) -> int:
         """The loop's index."""
@@ -222,9 +237,26 @@ class Recording:
         text = " ".join(b" ".join(lines).decode("utf-8", "replace").split())
         return text if len(text) <= 100 else text[:99] + "…"
 
+    def function_at(self, name: str, line: int) -> tuple[str, int] | None:
+        """(name, first line) of the innermost function around this line."""
+        try:
+            tree = ast.parse("\n".join(self._source[name]))
+        except SyntaxError:
+            return None
+        around = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.lineno <= line <= node.end_lineno
+        ]
+        return (around[-1].name, around[-1].lineno) if around else None
+
     def users_line(self, depth: int = 2) -> list | None:
         """[file, line] of the nearest frame of the user's."""
-        frame = sys._getframe(depth)
+        return self.users_line_above(sys._getframe(depth - 1))
+
+    def users_line_above(self, frame) -> list | None:
+        """The same, starting with the caller of this frame."""
+        frame = frame.f_back
         is_users = self._is_users
         while frame is not None:
             filename = frame.f_code.co_filename
@@ -250,6 +282,7 @@ class Recording:
     def output(self, stream: str, text: str, is_bytes: bool = False) -> None:
         """Something was printed; what one print() writes in pieces is one event."""
         lane, ev = self.here.T, self.ev
+        self.lines_left = MOST_LINES
         if ev and (last := ev[-1])[0] == "out" and last[2:4] == (lane, stream):
             if last[5] == (is_bytes or None) and len(last[4]) < LONGEST_TEXT:
                 ev[-1] = (*last[:4], last[4] + text[:LONGEST_TEXT], last[5])
@@ -265,6 +298,8 @@ class Recording:
 
     def trace(self) -> dict:
         """The trace as schema.md describes it."""
+        for action in self.before_trace:
+            action()
         return {
             "v": 1,
             "script": os.path.basename(self.script),

@@ -32,7 +32,8 @@ class Session:
         sys.excepthook = sys.__excepthook__ = self._excepthook(sys.excepthook)
         streams.install(recording)
         after_import({"asyncio": self._asyncio, "uvloop": self._uvloop, "greenlet": self._greenlet})
-        lines.install(recording, self.options["lines"])
+        if self.options["lines"]:
+            lines.install(recording)
 
     def _asyncio(self) -> None:
         from . import hooks

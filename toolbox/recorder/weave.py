@@ -63,6 +63,7 @@ class _Weaver(ast.NodeTransformer):
             return _located(ast.parse(self.replace[text], mode="eval").body, node)
         if text in self.after and isinstance(node, ast.stmt):
             self.found.add(text)
+            node = super().visit(node)
             return [node, *(_located(new, node) for new in _statement(self.after[text]))]
         return super().visit(node)
 

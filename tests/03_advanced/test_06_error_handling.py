@@ -93,6 +93,8 @@ async def test_a_signal_drains_what_is_under_way_and_leaves_no_handler(lesson, c
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert await lesson.close_gracefully(number) == {"甲": True, "乙": True, "丙": False}
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    if sys.platform != "win32":
+        assert not asyncio.get_running_loop().remove_signal_handler(number)  # there was none
     assert capsys.readouterr().out.startswith(f"渡口: 收到 {number.name}，不再接客\n")
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

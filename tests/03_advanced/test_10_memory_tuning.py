@@ -1,0 +1,88 @@
+"""Lesson 3.10: what a unit of concurrency costs, what bounds memory, how a leak is found."""
+
+import asyncio
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def few(lesson, monkeypatch):
+    monkeypatch.setattr(lesson, "UNITS", {"协程": (5_000, 1), "线程": (200, 1), "进程": (1, 2)})
+    monkeypatch.setattr(lesson, "ROOMS", 300)
+
+
+async def test_everyone_is_asleep_at_the_same_time(lesson, few):
+    measured = await lesson.compare_units()
+    assert {unit: bill["count"] for unit, bill in measured.items()} == {
+        "协程": 5_000,
+        "线程": 200,
+        "进程": 2,
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is only estimated")
+async def test_a_coroutine_costs_less_than_a_thread_and_far_less_than_a_process(lesson, few):
+    kib = {unit: bill["KiB"] for unit, bill in (await lesson.compare_units()).items()}
+    assert 0.3 < kib["协程"] < 4
+    assert kib["线程"] > 4 * kib["协程"]
+    assert kib["进程"] > 500 * kib["协程"]
+
+
+async def test_one_thread_holds_far_more_than_500_coroutines(lesson):
+    bill = await asyncio.to_thread(lesson.measure, "协程", 20_000, 1)
+    assert bill["count"] == 20_000
+
+
+async def test_a_guest_that_never_reports_is_an_error_and_not_a_hang(lesson, capfd):
+    with pytest.raises(EOFError):
+        await asyncio.to_thread(lesson.measure, "协程", "many", 1)
+    assert "TypeError" in capfd.readouterr().err
+
+
+async def test_memory_in_use_sees_what_is_added(lesson):
+    before = lesson.memory_in_use()
+    ballast = b"x" * 50_000_000
+    assert lesson.memory_in_use() - before > 40_000_000
+    assert len(ballast) == 50_000_000
+
+
+async def test_a_semaphore_bounds_the_work_but_not_the_memory(lesson, few):
+    (most_all, all_kib), (most_keys, keys_kib), (most_ten, ten_kib) = (
+        await lesson.bound_the_tasks()
+    ).values()
+    assert (most_all, most_keys, most_ten) == (300, 10, 10)
+    assert keys_kib > all_kib / 2
+    assert ten_kib < all_kib / 4
+
+
+async def test_streaming_adds_up_the_same_without_holding_everything(lesson):
+    (collected, collected_kib), (streamed, streamed_kib) = (
+        await lesson.stream_instead_of_collecting()
+    ).values()
+    assert collected == streamed == 2000 * 100
+    assert collected_kib > 2000
+    assert streamed_kib < collected_kib / 10
+
+
+async def test_the_snapshots_name_the_line_that_forgets_its_task(lesson, capsys):
+    before = asyncio.all_tasks()
+    assert await lesson.look_for_growth(lesson.stay_and_forget) == {"keep_warm": 150}
+    named = capsys.readouterr().out.splitlines()[1].partition(" 的一行: ")[2]
+    assert named == "heater = asyncio.create_task(keep_warm(bytearray(2048)))"
+    forgotten = asyncio.all_tasks() - before
+    assert forgotten == lesson.HEATERS
+    for heater in forgotten:
+        heater.cancel()
+    await asyncio.gather(*forgotten, return_exceptions=True)
+    assert not lesson.HEATERS
+
+
+async def test_heaters_that_are_switched_off_leave_nothing(lesson):
+    assert await lesson.look_for_growth(lesson.stay_and_switch_off) == {}
+
+
+async def test_debug_mode_takes_smaller_numbers_only_there(lesson):
+    assert lesson.UNITS["协程"][0] == (2_000 if lesson.DEBUG else 100_000)

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ python tutorial.py 命令
 
   list                  有哪些课
   run 2.3 | 02 | all    运行一课、一章或全部；后面以 - 开头的参数交给这一课，例如 run 4.3 --serve
+  trace 2.3             看事件循环：录下一课或任一脚本，画成时间线和网页；-- 后面是它的参数
+                        选项 --time 按真实时间，--open 打开网页，--json、--perfetto 写文件
   test [pytest 的参数]  运行测试
   services              启动 Redis 和 MySQL，直到 Ctrl-C
   doctor                检查环境：有什么，缺什么，怎么补
@@ -182,6 +185,45 @@ def _print_outcomes(outcomes: list[tuple[catalog.Lesson, str, float]]) -> None:
     Console().print(table)
 
 
+# ── trace ──
+
+
+def trace(arguments: list[str]) -> int:
+    """Run one script recorded, show what the loop did; the exit code is the script's own."""
+    from toolbox.recorder import record
+    from toolbox.timeline import command
+
+    try:
+        asked = command.read(arguments)
+    except command.Mistake as reason:
+        print(reason, file=sys.stderr)
+        return 2
+    path = Path(asked.script)
+    lessons = find(asked.script)
+    if path.is_file():
+        lessons = [lesson for lesson in lessons if lesson.path == path.resolve()]
+    elif len(lessons) == 1:
+        path = lessons[0].path
+    else:
+        if lessons:
+            print(f"trace 一次看一课，{asked.script} 有 {len(lessons)} 课", file=sys.stderr)
+            return 2
+        names = [lesson.number for lesson in catalog.lessons()]
+        return _mistake(f"没有 {asked.script} 这一课，也没有这个文件", asked.script, names)
+    with contextlib.ExitStack() as stack:
+        variables = dict(os.environ)
+        recorded = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "trace.json"
+        try:
+            for lesson in lessons:
+                _start_needed(lesson, stack, variables)
+        except services.Unavailable as reason:
+            print(reason, file=sys.stderr)
+            return 2
+        code = record(path, asked.arguments, output=recorded, environment=variables)
+        command.show(recorded, asked)
+    return code if code >= 0 else 128 - code
+
+
 # ── test ──
 
 
@@ -261,6 +303,7 @@ def _remarks() -> Iterator[str]:
 COMMANDS = {
     "list": list_lessons,
     "run": run,
+    "trace": trace,
     "test": test,
     "services": hold_services,
     "doctor": doctor,

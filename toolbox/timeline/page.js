@@ -1,0 +1,728 @@
+"use strict";
+// The page: shows the state after one step, and goes to others.
+
+const $ = (id) => document.getElementById(id);
+
+// An element with a class and children; text is text, never markup.
+function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+let step = -1;
+const files = { shown: null };
+
+// ── small parts ──
+
+function chip(T, extra = "") {
+  const element = make("span", `chip c${T % 8} ${extra}`, make("b", "", String(T)), LANES[T].name);
+  element.dataset.lane = T;
+  return element;
+}
+
+function callbackChip(entry) {
+  const parts = entry.wakes != null ? [W.timerCallback, " → ", make("b", "", TRACE.names[entry.wakes])] : render(callbackName(entry));
+  return make("span", "chip plain", ...parts);
+}
+
+// A sentence's parts as elements.
+function render(parts) {
+  return parts.map((part) =>
+    typeof part === "string" ? part : part.code != null ? make("code", "", part.code) : chip(part.T),
+  );
+}
+
+function fill(id, children, empty) {
+  $(id).replaceChildren(...(children.length ? children : [make("span", "empty", empty)]));
+}
+
+const loops = Math.max(1, TRACE.loops?.length ?? 1);
+const loopTag = (L) => (loops > 1 && L != null ? [make("small", "loop", W.loop(L))] : []);
+
+// ── the four boxes ──
+
+const MOST = 40; // chips in a box
+
+function showRunning(state) {
+  const parts = [];
+  for (const [L, frame] of state.running()) {
+    parts.push(...loopTag(L));
+    const around = state.frames.filter((other) => other.L === L && other !== frame);
+    for (const outer of around) {
+      parts.push(outer.T != null ? chip(outer.T, "behind") : callbackChip(outer), make("span", "arrow", "▸"));
+    }
+    parts.push(frame.T != null ? chip(frame.T, "now") : callbackChip({ ...ORIGIN.get(frame.h), ...frame, wakes: ORIGIN.get(frame.h)?.k === "timer" ? ORIGIN.get(frame.h).T : null }));
+    const at = frame.T != null ? state.lanes[frame.T].line : null;
+    if (at) parts.push(make("code", "where", shorten(sourceOf(...at), 60)));
+  }
+  const asleep = [...state.asleep.values()].filter((poll) => ![...state.running().keys()].includes(poll.L ?? 0));
+  if (!parts.length && asleep.length) parts.push(...loopTag(asleep[0].L ?? 0), make("span", "asleep", `z z z　${W.asleep}`));
+  const event = EVENTS[STEPS[step]];
+  const outside = ["line", "out"].includes(event.k) && event.T == null;
+  fill("running", parts, outside ? W.outside : W.nobody);
+}
+
+function showReady(state) {
+  const parts = [];
+  for (const [L, queue] of state.ready) {
+    if (queue.length) parts.push(...loopTag(L));
+    for (const entry of queue.slice(0, MOST)) {
+      parts.push(entry.T != null ? chip(entry.T) : callbackChip(entry));
+    }
+    if (queue.length > MOST) parts.push(make("small", "", W.more(queue.length - MOST)));
+  }
+  fill("ready", parts, W.empty);
+}
+
+function showTimers(state, now) {
+  const timers = [...state.timers.values()].sort((a, b) => a.due - b.due || a.h - b.h);
+  const rows = timers.slice(0, MOST).map((timer) => {
+    const left = Math.max(0, timer.due - now);
+    const bar = make("i", "bar");
+    const share = timer.due > timer.set ? left / (timer.due - timer.set) : 0;
+    bar.style.setProperty("--share", Math.min(1, share).toFixed(3));
+    const who = timer.T != null ? chip(timer.T) : make("span", "chip plain", ...render(callbackName(timer)));
+    return make("div", "timer", who, bar, make("small", "", W.left(duration(left))));
+  });
+  if (timers.length > MOST) rows.push(make("small", "", W.more(timers.length - MOST)));
+  fill("timers", rows, W.empty);
+}
+
+function showJobs(state) {
+  const rows = [...state.jobs.values()].map((job) => {
+    const where = job.proc ? W.inProcess : job.finished ? W.finished : job.thread || W.queued;
+    const owner = job.by?.T != null ? [chip(job.by.T)] : [];
+    const kind = job.finished ? "finished" : job.started ? "started" : "queued";
+    return make("div", `job ${kind}`, make("code", "", job.fn ?? "?"), make("small", "", where), ...owner);
+  });
+  fill("jobs", rows, W.none);
+}
+
+// ── output: grows and shrinks at its end ──
+
+function outputPiece(index) {
+  const event = OUTPUT[index];
+  const before = OUTPUT[index - 1];
+  const piece = make("span", `piece ${event.s === "stderr" ? "error" : ""}`);
+  let atBegin = !before || before.text.endsWith("\n");
+  for (const text of event.text.match(/[^\n]*\n|[^\n]+/g) ?? []) {
+    const line = make("span", atBegin ? "begin" : "", text);
+    if (atBegin) line.dataset.lane = event.T ?? "";
+    piece.append(line);
+    atBegin = true;
+  }
+  if (event.T != null) {
+    piece.classList.add(`c${event.T % 8}`);
+    piece.title = TRACE.names[event.T];
+  }
+  return piece;
+}
+
+function showOutput(state) {
+  const box = $("output");
+  while (box.children.length > state.outputs) box.lastChild.remove();
+  const grown = box.children.length < state.outputs;
+  const fresh = [];
+  for (let i = box.children.length; i < state.outputs; i++) fresh.push(outputPiece(i));
+  box.append(...fresh);
+  box.querySelector(".latest")?.classList.remove("latest");
+  if (EVENTS[STEPS[step]].k === "out") box.lastChild?.classList.add("latest");
+  if (grown) box.scrollTop = box.scrollHeight;
+}
+
+// ── source ──
+
+const KEYWORDS = new Set(
+  "False None True and as assert async await break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise return try while with yield match case".split(" "),
+);
+const TOKEN = /(#.*)|([rbfuRBFU]{0,2}(?:"""|'''))|([rbfuRBFU]{0,2}(?:"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?))|([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|(\d[\w.]*)/g;
+
+// Each line of a file as [start, end, class]; enough of Python to tell words from strings.
+function colourLines(lines) {
+  let open = null; // the quotes of a string that goes on
+  return lines.map((text) => {
+    const pieces = [];
+    let from = 0;
+    if (open) {
+      const end = text.indexOf(open);
+      from = end < 0 ? text.length : end + 3;
+      pieces.push([0, from, "string"]);
+      if (end < 0) return pieces;
+      open = null;
+    }
+    TOKEN.lastIndex = from;
+    for (let found; (found = TOKEN.exec(text)); ) {
+      const [all, comment, triple, string, word] = found;
+      let end = found.index + all.length;
+      if (triple) {
+        const quotes = triple.slice(-3);
+        const close = text.indexOf(quotes, end);
+        if (close < 0) open = quotes;
+        end = close < 0 ? text.length : close + 3;
+        pieces.push([found.index, end, "string"]);
+        TOKEN.lastIndex = end;
+        if (open) break;
+        continue;
+      }
+      if (comment) pieces.push([found.index, end, "comment"]);
+      else if (string) pieces.push([found.index, end, "string"]);
+      else if (word && KEYWORDS.has(word)) pieces.push([found.index, end, "keyword"]);
+      else if (word && /^\s*(async\s+)?(def|class)\s+$/.test(text.slice(0, found.index))) pieces.push([found.index, end, "defined"]);
+    }
+    return pieces;
+  });
+}
+
+// Columns of the trace count UTF-8 bytes, those of a string UTF-16 units.
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+function characters(text, bytes) {
+  return bytes == null ? null : decoder.decode(encoder.encode(text).slice(0, bytes)).length;
+}
+
+// A line's text in pieces: coloured by token, and between `from` and `to` marked as awaited.
+function lineText(text, pieces, from, to, kind) {
+  const cuts = new Set([0, text.length]);
+  for (const [start, end] of pieces) cuts.add(start).add(end);
+  if (from != null) cuts.add(from).add(Math.min(to, text.length));
+  const sorted = [...cuts].sort((a, b) => a - b);
+  const result = [];
+  let mark = null;
+  for (let i = 0; i + 1 < sorted.length; i++) {
+    const [start, end] = [sorted[i], sorted[i + 1]];
+    const token = pieces.find((piece) => piece[0] <= start && start < piece[1]);
+    const part = token ? make("span", token[2], text.slice(start, end)) : text.slice(start, end);
+    if (from != null && from <= start && start < to) {
+      if (!mark) result.push((mark = make("mark", `g-${kind}`)));
+      mark.append(part);
+    } else result.push(part);
+  }
+  return result.length ? result : [" "];
+}
+
+const source = { lines: [], marks: new Map(), coloured: [], made: new Map(), picked: 0, scrolled: 0, height: 0 };
+
+// The lines of a file as elements; made once, since a trace may go to and fro between files.
+function makeFile(file) {
+  const lines = TRACE.src[file] ?? [];
+  const coloured = colourLines(lines);
+  const elements = lines.map((text, i) => {
+    const number = make("span", "number", String(i + 1));
+    const line = make("div", "line", number, make("span", "code", ...lineText(text, coloured[i])), make("span", "tags"));
+    line.dataset.line = i + 1;
+    line.setAttribute("role", "option");
+    return line;
+  });
+  const body = make("div", "", ...elements);
+  const widest = Math.max(0, ...lines.map((text) => encoder.encode(text).length));
+  body.style.setProperty("--width", `calc(${widest + 8}ch + 60px)`);
+  return { body, lines: elements, coloured };
+}
+
+function openFile(file) {
+  for (const line of source.marks.keys()) paintLine(line);
+  source.lines[source.picked - 1]?.removeAttribute("aria-selected");
+  files.shown = file;
+  if (!source.made.has(file)) source.made.set(file, makeFile(file));
+  const { body, lines, coloured } = source.made.get(file);
+  Object.assign(source, { lines, coloured, marks: new Map(), picked: 0 });
+  $("source").replaceChildren(body);
+  $("source").removeAttribute("aria-activedescendant");
+  for (const tab of $("files").children) tab.setAttribute("aria-pressed", tab.dataset.file === file);
+}
+
+// Where everybody stands: line → [{T, as: run | wait | ready, w}].
+function marksOf(state, file) {
+  const marks = new Map();
+  const add = (line, mark) => marks.get(line)?.push(mark) ?? marks.set(line, [mark]);
+  state.lanes.forEach((lane, T) => {
+    if (lane.s === "run") {
+      if (lane.line?.[0] === file) add(lane.line[1], { T, as: state.frames.at(-1)?.T === T ? "run" : "behind" });
+    } else if (lane.s === "wait" || lane.s === "ready") {
+      const w = lane.w ?? lane.was;
+      if (w?.at?.[0] === file) add(w.at[1], { T, as: lane.s, w });
+    }
+  });
+  const event = EVENTS[STEPS[step]];
+  if (event.T == null && ["line", "out"].includes(event.k) && state.line?.[0] === file) {
+    add(state.line[1], { T: null, as: "run" });
+  }
+  return marks;
+}
+
+function tag({ T, as }) {
+  const sign = { run: "▶", behind: "▷", wait: "⏸", ready: "◦" }[as];
+  if (T == null) return make("span", "tag plain", sign);
+  const element = make("span", `tag ${as} c${T % 8}`, `${sign} `, make("b", "", String(T)), ` ${LANES[T].name}`);
+  element.title = `${TRACE.names[T]}：${W.states[as === "behind" ? "run" : as]}`;
+  return element;
+}
+
+function paintLine(number, marks = []) {
+  const line = source.lines[number - 1];
+  if (!line) return;
+  const text = TRACE.src[files.shown][number - 1];
+  const running = marks.some((mark) => mark.as === "run");
+  line.classList.toggle("current", running);
+  line.classList.toggle("stands", marks.length > 0 && !running);
+  line.toggleAttribute("aria-current", running);
+  const waits = marks.find((mark) => mark.w?.at?.[3] != null && mark.as !== "run");
+  let from = null;
+  let to = null;
+  if (waits) {
+    const [, first, last, begin, end] = waits.w.at;
+    from = characters(text, begin);
+    to = first === last ? characters(text, end) : text.length;
+  }
+  const kind = waits ? TRACE.groups[waits.w.kind] ?? "future" : "";
+  line.children[1].replaceChildren(...lineText(text, source.coloured[number - 1], from, to, kind));
+  const tags = marks.slice(0, 4).map(tag);
+  if (marks.length > 4) tags.push(make("span", "tag plain", `+${marks.length - 4}`));
+  line.children[2].replaceChildren(...tags);
+}
+
+function showSource(state, event) {
+  const at = placeOf(state, event);
+  const file = at?.[0] ?? files.shown ?? TRACE.script;
+  if (file in TRACE.src && file !== files.shown) openFile(file);
+  const marks = marksOf(state, files.shown);
+  const key = (list) => (list ?? []).map((mark) => `${mark.T}${mark.as}${mark.w?.p ?? ""}`).join();
+  for (const line of new Set([...marks.keys(), ...source.marks.keys()])) {
+    if (key(marks.get(line)) !== key(source.marks.get(line))) paintLine(line, marks.get(line));
+  }
+  source.marks = marks;
+  if (at && at[0] === files.shown) revealLine(at[1]);
+}
+
+// The line that this step is about.
+function placeOf(state, event) {
+  if (event.k === "line") return [event.f, event.l];
+  if (event.T == null) return event.at ?? null;
+  const lane = state.lanes[event.T];
+  const w = lane.w ?? lane.was;
+  if (event.k === "soon" && event.why === "create") return LANES[event.T].at;
+  return lane.line ?? w?.at ?? null;
+}
+
+// Asking the browser for sizes would cost a layout of the whole file at each step.
+const LINE_HEIGHT = 19;
+
+function revealLine(number) {
+  const top = (number - 1) * LINE_HEIGHT;
+  const { scrolled, height } = source;
+  if (top < scrolled + 2 * LINE_HEIGHT || top > scrolled + height - 4 * LINE_HEIGHT) {
+    source.scrolled = Math.max(0, Math.round(top - height / 2));
+    $("source").scrollTop = source.scrolled;
+  }
+}
+
+// ── labels of the lanes ──
+
+let shownLanes = [];
+
+function showLabels(state) {
+  const children = $("labels").children;
+  for (let T = 0; T < LANES.length; T++) {
+    const now = state.lanes[T];
+    if (now === shownLanes[T]) continue;
+    const label = children[T + 1];
+    if (shownLanes[T]?.s !== now.s) {
+      label.dataset.state = now.s;
+      label.lastChild.textContent = W.states[now.s];
+      label.setAttribute("aria-label", W.laneLabel(TRACE.names[T], W.states[now.s]));
+    }
+  }
+  shownLanes = [...state.lanes];
+}
+
+function makeLabels() {
+  shownLanes = [];
+  const labels = LANES.map((lane, T) => {
+    const label = make("button", `label c${T % 8}`, make("b", "", String(T)), make("span", "name", lane.name), make("small", ""));
+    label.type = "button";
+    label.tabIndex = T === (timeline.chosen ?? 0) ? 0 : -1;
+    label.dataset.lane = T;
+    label.setAttribute("aria-pressed", timeline.chosen === T);
+    label.title = `${lane.coro}${lane.at ? ` (${lane.at.join(":")})` : ""}${loops > 1 && !lane.lane ? ` · ${W.loop(lane.loop ?? 0)}` : ""}`;
+    if (!lane.def) label.classList.add("library");
+    return label;
+  });
+  $("labels").replaceChildren(make("div", "spacer"), ...labels);
+}
+
+function choose(T) {
+  const before = $("labels").children[(timeline.chosen ?? 0) + 1];
+  before?.setAttribute("aria-pressed", "false");
+  if (before) before.tabIndex = -1;
+  timeline.chosen = T;
+  const label = $("labels").children[(T ?? 0) + 1];
+  if (label) label.tabIndex = 0;
+  if (T != null) {
+    label.setAttribute("aria-pressed", "true");
+    timeline.reveal(T);
+  }
+  timeline.draw();
+  showChosen();
+}
+
+// The task that Shift+arrows follow: the chosen one, else the one that this step is about.
+function followed() {
+  return timeline.chosen ?? EVENTS[STEPS[step]]?.T ?? null;
+}
+
+function showChosen() {
+  const T = followed();
+  $("chosen").replaceChildren(...(T != null ? [chip(T)] : [make("span", "empty", "—")]));
+  $("task-back").disabled = $("task-forward").disabled = T == null;
+}
+
+// ── a step ──
+
+function show(wanted) {
+  const next = Math.max(0, Math.min(STEPS.length - 1, wanted));
+  if (!STEPS.length || next === step) return;
+  step = next;
+  refresh();
+  rememberStep();
+}
+
+function refresh() {
+  const event = EVENTS[STEPS[step]];
+  const state = stateAfter(STEPS[step]);
+  $("sentence").replaceChildren(...render(W.sentence(event, state)));
+  showRunning(state);
+  showReady(state);
+  showTimers(state, event.t);
+  showJobs(state);
+  showOutput(state);
+  showSource(state, event);
+  showLabels(state);
+  showChosen();
+  const woken = event.k === "soon" ? event.by?.T ?? null : null;
+  timeline.place(step, woken, event.T ?? null);
+  $("scrub").value = step + 1;
+  $("scrub").setAttribute("aria-valuetext", W.step(step + 1, STEPS.length));
+  $("position").textContent = `${step + 1} / ${STEPS.length} · ${duration(event.t)}`;
+  $("back").disabled = $("first").disabled = step === 0;
+  $("forward").disabled = $("last").disabled = step === STEPS.length - 1;
+  document.body.dataset.step = step + 1;
+}
+
+let remembering;
+function rememberStep() {
+  clearTimeout(remembering);
+  remembering = setTimeout(() => history.replaceState(null, "", `#step=${step + 1}`), 200);
+}
+
+function stepInAddress() {
+  const found = /[#&]step=(\d+)/.exec(location.hash);
+  return found ? Number(found[1]) - 1 : null;
+}
+
+function sameTask(direction) {
+  const T = followed();
+  if (T == null) return;
+  for (let n = step + direction; n >= 0 && n < STEPS.length; n += direction) {
+    if (EVENTS[STEPS[n]].T === T) return show(n);
+  }
+}
+
+// The next time this line runs, from here on; else the first time ever.
+function goToLine(number) {
+  const runs = (n) => {
+    const event = EVENTS[STEPS[n]];
+    if (event.k === "line") return event.f === files.shown && event.l === number;
+    return event.w?.at?.[0] === files.shown && event.w.at[1] === number;
+  };
+  for (let i = 1; i <= STEPS.length; i++) {
+    const n = (step + i) % STEPS.length;
+    if (runs(n)) return show(n);
+  }
+}
+
+let playing = null;
+function play(on = !playing) {
+  clearInterval(playing);
+  playing = null;
+  if (on && step === STEPS.length - 1) show(0);
+  if (on) {
+    playing = setInterval(() => {
+      if (step >= STEPS.length - 1) play(false);
+      else show(step + 1);
+    }, 600);
+  }
+  $("sentence").setAttribute("aria-live", on ? "off" : "polite");
+  showPlay();
+}
+
+function showPlay() {
+  $("play").textContent = playing ? W.pauseLabel : W.playLabel;
+  $("play").setAttribute("aria-label", playing ? W.pause : W.play);
+}
+
+// ── settings ──
+
+function remember(key, value) {
+  try {
+    localStorage.setItem(`timeline-${key}`, value);
+  } catch {} // a browser that keeps nothing for files
+}
+
+function remembered(key) {
+  try {
+    return localStorage.getItem(`timeline-${key}`);
+  } catch {
+    return null;
+  }
+}
+
+function setLanguage(words) {
+  W = words;
+  document.documentElement.lang = W === ZH ? "zh-CN" : "en";
+  remember("language", W === ZH ? "zh" : "en");
+  for (const element of document.querySelectorAll("[data-say]")) element.textContent = W[element.dataset.say];
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", W[element.dataset.label]);
+  const labels = { back: "back", first: "first", last: "last", scrub: "scrub", forward: "forward", "task-back": "taskBack", "task-forward": "taskForward", "zoom-in": "zoomIn", "zoom-out": "zoomOut", "help-button": "help", theme: "themeLabel", language: "languageLabel", source: "source", output: "output", labels: "lanes" };
+  for (const [id, key] of Object.entries(labels)) {
+    $(id).setAttribute("aria-label", W[key]);
+    if ($(id).tagName === "BUTTON") $(id).title = W[key];
+  }
+  $("forward").textContent = W.forwardLabel;
+  $("language").textContent = W.other;
+  $("theme").textContent = `◐ ${W.theme}`;
+  $("zoom-fit").textContent = W.fit;
+  $("facts").textContent = W.facts(TRACE);
+  $("keys").replaceChildren(...W.keys.flatMap(([keys, what]) => [make("dt", "", ...keys.split(" ").flatMap((key, i) => [i ? " " : "", make("kbd", "", key)])), make("dd", "", what)]));
+  showAxis();
+  showPlay();
+  showNotes();
+  showLegend();
+  makeLabels();
+  if (step >= 0) refresh();
+}
+
+function showAxis() {
+  $("axis").textContent = timeline.byTime ? W.byTime : W.byStep;
+  $("axis").setAttribute("aria-pressed", timeline.byTime);
+}
+
+function showNotes() {
+  const notes = [];
+  if (TRACE.cut) notes.push(W.notes.cut(EVENTS.length, TRACE.recorded));
+  else if (TRACE.lines != null) notes.push(W.notes.lines(TRACE.lines));
+  if (TRACE.truncated) notes.push(W.notes.truncated);
+  if (TRACE.died) notes.push(W.notes.died(TRACE.died));
+  notes.push(...(TRACE.notes ?? []));
+  $("notes").hidden = !notes.length;
+  $("notes").textContent = notes.join("　");
+}
+
+function showLegend() {
+  const used = new Set(TRACE.spans.map(([, state]) => TRACE.groups[state] ?? "future"));
+  timeline.readColours();
+  $("legend").replaceChildren(
+    ...Object.keys(W.groups)
+      .filter((group) => used.has(group))
+      .map((group) => {
+        const swatch = make("canvas", `swatch ${group}`);
+        swatch.width = 22;
+        swatch.height = 12;
+        paintSwatch(swatch.getContext("2d"), group);
+        return make("span", "", swatch, W.groups[group]);
+      }),
+  );
+}
+
+function paintSwatch(context, group) {
+  const colour = timeline.colours[group];
+  context.fillStyle = context.strokeStyle = colour;
+  if (group === "running") return context.fillRect(0, 0, 22, 12);
+  if (group === "ready") {
+    context.lineWidth = 1.5;
+    return context.strokeRect(1, 2, 20, 8);
+  }
+  const thin = group === "sleep" || group === "turn";
+  context.fillStyle = context.createPattern(tile(group, colour), "repeat");
+  context.fillRect(0, thin ? 3 : 1, 22, thin ? 6 : 10);
+  context.fillStyle = colour;
+  context.fillRect(0, thin ? 3 : 1, 22, 1);
+  context.fillRect(0, thin ? 8 : 10, 22, 1);
+}
+
+function isDark() {
+  const theme = document.documentElement.dataset.theme;
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  showLegend();
+  timeline.draw();
+}
+
+function toggleTheme() {
+  const theme = isDark() ? "light" : "dark";
+  remember("theme", theme);
+  setTheme(theme);
+}
+
+function toggleLanguage() {
+  setLanguage(W === ZH ? EN : ZH);
+}
+
+function toggleAxis() {
+  timeline.setAxis(!timeline.byTime);
+  timeline.place(step, null, null);
+  showAxis();
+}
+
+// ── mouse and keys ──
+
+function connect() {
+  const clicks = {
+    first: () => show(0),
+    back: () => show(step - 1),
+    play: () => play(),
+    forward: () => show(step + 1),
+    last: () => show(STEPS.length - 1),
+    "task-back": () => sameTask(-1),
+    "task-forward": () => sameTask(1),
+    axis: toggleAxis,
+    language: toggleLanguage,
+    theme: toggleTheme,
+    "help-button": () => $("help").showModal(),
+    "zoom-in": () => timeline.scale(1.5),
+    "zoom-out": () => timeline.scale(1 / 1.5),
+    "zoom-fit": () => timeline.scale(0),
+  };
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
+  $("scrub").addEventListener("input", (event) => show(event.target.valueAsNumber - 1));
+  $("labels").addEventListener("click", (event) => {
+    const label = event.target.closest("button");
+    if (!label) return;
+    const T = Number(label.dataset.lane);
+    choose(timeline.chosen === T ? null : T);
+  });
+  $("view").addEventListener("click", (event) => {
+    const found = timeline.at(event);
+    if (found.T != null && found.T !== timeline.chosen) choose(found.T);
+    show(found.step);
+  });
+  $("view").addEventListener("mousemove", showHint);
+  $("view").addEventListener("mouseleave", () => ($("hint").hidden = true));
+  $("labels").addEventListener("wheel", (event) => ($("view").scrollTop += event.deltaY));
+  $("source").addEventListener("click", (event) => {
+    const line = event.target.closest(".line");
+    if (line) goToLine(Number(line.dataset.line));
+  });
+  $("source").addEventListener("keydown", sourceKey);
+  $("source").addEventListener("scroll", () => (source.scrolled = $("source").scrollTop));
+  new ResizeObserver(([entry]) => (source.height = entry.contentRect.height)).observe($("source"));
+  document.addEventListener("click", (event) => {
+    const found = event.target.closest(".chip[data-lane]");
+    if (found) choose(Number(found.dataset.lane));
+  });
+  document.addEventListener("keydown", key);
+  addEventListener("hashchange", () => show(stepInAddress() ?? step));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme());
+}
+
+function showHint(event) {
+  const found = timeline.at(event);
+  const span = timeline.spanAt(found);
+  const hint = $("hint");
+  hint.hidden = !span;
+  if (!span) return;
+  const what = span.w && span.group !== "ready" ? render(W.waits(span.w)) : [W.groups[span.group]];
+  const length = duration(EVENTS[span.last].t - EVENTS[span.first].t);
+  hint.replaceChildren(chip(span.T), " ", ...what, ` · ${length}`);
+  const box = hint.parentElement.getBoundingClientRect();
+  hint.style.left = `${Math.min(event.clientX - box.left + 12, box.width - hint.offsetWidth - 8)}px`;
+  hint.style.top = `${Math.max(event.clientY - box.top - hint.offsetHeight - 8, -30)}px`;
+}
+
+function sourceKey(event) {
+  const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (move) {
+    const from = source.picked || [...source.marks.keys()][0] || 1;
+    pickLine(Math.max(1, Math.min(source.lines.length, from + (source.picked ? move : 0))));
+  } else if (event.key === "Enter" && source.picked) goToLine(source.picked);
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function pickLine(number) {
+  const before = source.lines[source.picked - 1];
+  before?.removeAttribute("aria-selected");
+  before?.removeAttribute("id");
+  source.picked = number;
+  source.lines[number - 1].setAttribute("aria-selected", "true");
+  source.lines[number - 1].id = "picked-line";
+  $("source").setAttribute("aria-activedescendant", "picked-line");
+  revealLine(number);
+}
+
+const KEYS = {
+  ArrowRight: (event) => (event.shiftKey ? sameTask(1) : show(step + 1)),
+  ArrowLeft: (event) => (event.shiftKey ? sameTask(-1) : show(step - 1)),
+  ArrowDown: () => choose(Math.min(LANES.length - 1, (timeline.chosen ?? -1) + 1)),
+  ArrowUp: () => choose(Math.max(0, (timeline.chosen ?? LANES.length) - 1)),
+  PageDown: () => show(step + 10),
+  PageUp: () => show(step - 10),
+  Home: () => show(0),
+  End: () => show(STEPS.length - 1),
+  " ": () => play(),
+  Escape: () => choose(null),
+  "+": () => timeline.scale(1.5),
+  "=": () => timeline.scale(1.5),
+  "-": () => timeline.scale(1 / 1.5),
+  0: () => timeline.scale(0),
+  t: toggleAxis,
+  l: toggleLanguage,
+  d: toggleTheme,
+  "?": () => $("help").showModal(),
+};
+
+function key(event) {
+  if ($("help").open || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { target } = event;
+  if (target.matches("button") && event.key === " ") return;
+  if (target.matches("input") && ["ArrowUp", "ArrowDown"].includes(event.key)) return;
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action || !LANES.length && ["ArrowDown", "ArrowUp"].includes(event.key)) return;
+  event.preventDefault();
+  action(event);
+}
+
+// ── begin ──
+
+function begin() {
+  $("script").textContent = [TRACE.script, ...(TRACE.argv ?? [])].join(" ");
+  $("scrub").max = Math.max(STEPS.length, 1);
+  const names = Object.keys(TRACE.src);
+  if (names.length > 1) {
+    for (const file of names) {
+      const tab = make("button", "file", file);
+      tab.type = "button";
+      tab.dataset.file = file;
+      tab.addEventListener("click", () => {
+        openFile(file);
+        showSource(stateAfter(STEPS[step]), {});
+      });
+      $("files").append(tab);
+    }
+  } else $("files").textContent = names[0] ?? "";
+  const theme = remembered("theme");
+  if (theme) document.documentElement.dataset.theme = theme;
+  openFile(TRACE.script in TRACE.src ? TRACE.script : names[0]);
+  source.height = $("source").clientHeight;
+  timeline.start();
+  setLanguage(remembered("language") === "en" ? EN : ZH);
+  connect();
+  show(stepInAddress() ?? 0);
+}
+
+begin();

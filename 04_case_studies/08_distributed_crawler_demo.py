@@ -18,7 +18,6 @@
     ── 1. 慢在等，就加工人：同一条命令，来了就有活 ──
     1 个工人：120 页，每秒 ≈75 页
     2 个工人：120 页，每秒 ≈145 页，是 1 个的 ≈1.9 倍
-    3 个工人：120 页，每秒 ≈200 页，是 1 个的 ≈2.7 倍
     ── 2. 礼貌是全体的事：节奏记在 Redis 里 ──
     2 个工人，合起来每秒至多 50 次：30 页，每秒 ≈48 页
     ── 3. kill -9 一个工人：它没做完的，别人接着做 ──
@@ -28,9 +27,10 @@
     同一个任务同时送达 5 次：存了 1 页，它的 37 个链接各入队 1 次
 
 动手试试
-    1. 在 distributed.py 里删掉 consumer_id="0"，第 1 节的第一个网址会怎样？
-    2. 删掉 keep_knocking，再跑第 3 节：停在哪里？为什么？（看 distributed.py 里的 knock）
-    3. 用 --latency 1 开爬，--join 两个工人，一个按 Ctrl-C，一个 kill -9：最后的页数变了吗？
+    1. 第 1 节加上 3 个、4 个工人：还是来一个快一份吗？从哪里开始不是了，为什么？
+    2. 在 distributed.py 里删掉 consumer_id="0"，第 1 节的第一个网址会怎样？
+    3. 删掉 keep_knocking，再跑第 3 节：停在哪里？为什么？（看 distributed.py 里的 knock）
+    4. 用 --latency 1 开爬，--join 两个工人，一个按 Ctrl-C，一个 kill -9：最后的页数变了吗？
 """
 
 import argparse
@@ -166,7 +166,7 @@ async def crawl(plan: Plan, size: int) -> tuple[int, float]:
 async def add_workers() -> list[int]:
     pages, alone = [], 0.0
     async with demo_site.serve(LATENCY) as home:
-        for size in (1, 2, 3):
+        for size in (1, 2):
             stored, seconds = await crawl(replace(LOCAL, start=home), size)
             speed = stored / seconds
             alone = alone or speed

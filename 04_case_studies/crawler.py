@@ -64,6 +64,11 @@ class Page:
     error: str = ""
 
 
+def printable(text: str) -> str:
+    """对方给的文字会打印到终端：去掉控制码、落单的代理码 (surrogate)。"""
+    return "".join(filter(str.isprintable, text))
+
+
 # ── 站点 ──
 
 
@@ -135,8 +140,7 @@ class Site:
             except (ParserRejectedMarkup, RecursionError) as error:
                 page.error = f"解析失败（{type(error).__name__}）"
             else:
-                title = " ".join(parsed.title[:1000].split())
-                page.title = "".join(filter(str.isprintable, title))  # 标题里可能藏着终端的控制码
+                page.title = printable(" ".join(parsed.title[:1000].split()))
                 page.links = self.links(parsed.hrefs, url, parsed.base)
         return page
 
@@ -184,7 +188,7 @@ class Site:
                 if status != 200:
                     return Answer(status)
                 if "Content-Type" in headers and response.content_type not in READABLE:
-                    return Answer(status, error=f"不是网页（{response.content_type}）")
+                    return Answer(status, error=f"不是网页（{printable(response.content_type)}）")
                 body = bytearray()
                 # 边读边数解压后的字节：Content-Length 可能是假的，几 KB 的压缩包能解出几 GB
                 async for chunk in response.content.iter_any():
@@ -271,7 +275,7 @@ class Crawler:
             if url not in self.done:
                 page = await self._site.fetch(url, depth)
                 line = json.dumps(vars(page), ensure_ascii=False) + "\n"
-                self._file.write(line.encode("utf-8", "backslashreplace"))
+                self._file.write(line.encode())
                 self._file.flush()  # 交给操作系统了：kill -9 也丢不了（断电才需要 fsync）
                 self._take(page)
             self._queue.task_done()

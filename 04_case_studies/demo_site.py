@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import cache
@@ -160,7 +161,6 @@ async def serve(latency: float = 0.0) -> AsyncIterator[str]:
             raise web.HTTPServiceUnavailable
         return page("头一次总说忙")
 
-    # handler_cancellation：对方断开，处理它的任务就取消；不设的话，慢页会拖着整个站点不能关
     app = web.Application(middlewares=[far_away] if latency else [])
     routes = {
         "/": home,
@@ -180,10 +180,14 @@ async def serve(latency: float = 0.0) -> AsyncIterator[str]:
         "/private/{n}": private,
     }
     app.add_routes([web.get(path, handler) for path, handler in routes.items()])
+    # handler_cancellation：对方断开，处理它的任务就取消，不再白忙；
+    # shutdown_timeout：关站时还没写完的页，最多等它 0.1 秒（默认 60 秒）
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    # 自己开端口，用 with 关：在 TCPSite.start() 半路被 Ctrl-C 取消，端口就没人关了
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        try:
+            await runner.setup()
+            await web.SockSite(runner, port).start()
+            yield f"http://127.0.0.1:{port.getsockname()[1]}/"
+        finally:
+            await runner.cleanup()

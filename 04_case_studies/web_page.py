@@ -24,7 +24,7 @@ def canonical(href: str, base: str = "") -> str | None:
             return None
         # with_path 顺手去掉 #…；http://site 和 http://site/ 也从此一样
         return str(url.with_user(None).with_path(url.raw_path, encoded=True, keep_query=True))
-    except (ValueError, IndexError):  # 端口 99999、半个 IPv6；yarl 遇到 http://a@] 是 IndexError
+    except (ValueError, IndexError):  # 端口 99999、半个 IPv6；yarl 遇到 http://[:]@ 是 IndexError
         return None
 
 

@@ -99,7 +99,7 @@ async def test_threads_and_spawned_processes_count_the_same(lesson, monkeypatch,
 
     monkeypatch.setattr(lesson, "ProcessPoolExecutor", Recorded)
     counts = await lesson.compute_in_processes()
-    assert counts == [[lesson.take_inventory(600_000)] * 2] * 3
+    assert counts == [[lesson.take_inventory(400_000)] * 2] * 3
     pools = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert starts == [(2, "spawn")]
     assert pools == ["1 个线程", "2 个线程", "2 个进程"]

@@ -114,7 +114,7 @@ def _name_the_rest(recording: Recording) -> None:
         if lane.get("lane") == "greenlet" and lane["coro"] is None
     }
     for event in recording.ev:
-        if nameless and event[0] == "line" and event[2] in nameless:
+        if nameless and event and event[0] == "line" and event[2] in nameless:
             nameless.remove(event[2])
             _, _, lane, file, number, *_ = event
             if found := recording.function_at(file, number):

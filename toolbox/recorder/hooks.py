@@ -5,7 +5,7 @@ imported; loops, tasks and handles that exist by then are seen from their next s
 """
 
 import threading
-from asyncio import base_events, events, timeouts
+from asyncio import base_events, events, tasks, timeouts
 from collections.abc import Callable
 from concurrent.futures import process, thread
 
@@ -233,7 +233,7 @@ class Hooks:
         recording.impl = recording.impl or f"{type(task).__module__}.{type(task).__name__}"
         starting = recording.here.starting
         if starting and starting[-1] is not None:
-            lane = starting[-1].scheduled(self, task)
+            lane = starting[-1].scheduled(task)
             if lane is not None:
                 return lane
         at = recording.users_line(3)
@@ -256,10 +256,14 @@ class Hooks:
         if starting is not None:
             starting.created(self, task)
         else:
-            lane = recording.lane(task)
-            if lane is not None and hasattr(task, "get_name"):
-                recording.lanes[lane]["name"] = task.get_name()
+            self.named(task)
         return task
+
+    def named(self, task) -> None:
+        """Up to 3.12 a name is given after the task was made, or even after it was done."""
+        lane = self.recording.lane(task)
+        if lane is not None and hasattr(task, "get_name"):
+            self.recording.lanes[lane]["name"] = task.get_name()
 
     def creation_over(self) -> None:
         starting = self.recording.here.starting.pop()
@@ -326,34 +330,39 @@ class Starting:
         here.T = self.lane
         self.bound = False
 
-    def scheduled(self, hooks: Hooks, task) -> int | None:
-        """The task's step was put into the ready queue: at once, or out of an eager first step?"""
-        recording = self.recording
+    def scheduled(self, task) -> int | None:
+        """A step of an unknown task goes to the ready queue meanwhile: is it the one, and eager?"""
         if self.bound or self.lane is None:
             return None
-        nothing_since = len(recording.ev) == self.run_event + 1
         coro = task.get_coro()
-        if coro is not self.coro and not nothing_since:
+        if coro is not self.coro and _has_begun(self.coro):
             return None
-        self.bound = True
-        recording.bind(task, self.lane)
-        recording.lanes[self.lane]["name"] = task.get_name()
-        if nothing_since and not _has_begun(coro):  # an ordinary task after all
-            recording.ev.pop()
-            recording.here.T, recording.here.h = self.interrupted
-            lane, self.lane = self.lane, None
-            return lane
-        return self.lane
+        self.bound, lane = True, self.lane
+        self.recording.bind(task, lane)
+        self.recording.lanes[lane]["name"] = task.get_name()
+        if not _has_begun(coro):
+            self._was_not_eager()
+        return lane
+
+    def _was_not_eager(self) -> None:
+        """Take back what was written as if it were; a factory of the user's own may have run."""
+        ev, lane, here = self.recording.ev, self.lane, self.recording.here
+        here.T, here.h = self.interrupted
+        ev[self.run_event] = None
+        for number in range(self.run_event + 1, len(ev)):
+            kind, when, by, *rest = ev[number] or (None, 0, None)
+            if kind in ("line", "out") and by == lane:
+                ev[number] = (kind, when, here.T, *rest)
+        self.lane = None
 
     def created(self, hooks: Hooks, task) -> None:
+        """create_task has its task: if it was not scheduled meanwhile, its first step is over."""
         recording = self.recording
         if self.lane is None:
-            known = recording.lane(task)
-            if known is not None:
-                recording.lanes[known]["name"] = task.get_name()
+            hooks.named(task)
             return
-        if not hasattr(task, "get_name"):
-            return
+        if not hasattr(task, "get_name") or recording.lane(task) not in (None, self.lane):
+            return  # a factory's own invention, which has a lane of its own
         if not self.bound:
             recording.bind(task, self.lane)
             self.bound = True
@@ -367,13 +376,13 @@ class Starting:
         """create_task returned or raised."""
         if self.lane is None:
             return
-        recording = self.recording
-        recording.here.T, recording.here.h = self.interrupted
-        if len(recording.ev) == self.run_event + 1:  # it raised at once: there was no task
-            del recording.ev[-2:], recording.lanes[self.lane :]
+        lane, lanes = self.lane, self.recording.lanes
+        self._was_not_eager()
+        if lane == len(lanes) - 1 and not self.bound:  # there was no task after all
+            lanes.pop()
+            self.recording.ev[self.run_event - 1] = None
         else:
-            recording.ev.append(("end", recording.now(), None, self.lane, None, "cancelled"))
-            recording.lanes[self.lane]["state"] = "cancelled"
+            lanes[lane]["state"] = "cancelled"
 
 
 def _why(callback: Callable, arguments: tuple) -> str:
@@ -448,7 +457,7 @@ def _weave_round(hooks: Hooks) -> None:
 
 
 def _weave_threadsafe(hooks: Hooks) -> None:
-    """The loop's thread may run the handle before its hook here was called: it waits for our lock."""
+    """The loop's thread may be about to run the handle before our hook was called: it waits."""
     hook = {"hook": hooks.scheduled, "lock": hooks.recording.lock}
     _weave(
         LoopClass,
@@ -471,6 +480,11 @@ def _weave_create_task(hooks: Hooks) -> None:
         result="created(_)",
         finish="over()",
     )
+
+    if hasattr(tasks, "_set_task_name"):
+        tasks._set_task_name = weave(
+            tasks._set_task_name, {"named": hooks.named}, finish="named(task)"
+        )
 
 
 def _weave_executors(hooks: Hooks) -> None:
@@ -498,4 +512,3 @@ def _weave_executors(hooks: Hooks) -> None:
         start="begins(self)",
         finish="ends()",
     )
-

@@ -15,24 +15,24 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name not in self.wanted:
             return None
-        then = self.wanted.pop(name)
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
-                    _follow(spec, then)
+                    _follow(spec, self.wanted)
                     return spec
         return None
 
 
-def _follow(spec: importlib.machinery.ModuleSpec, then: Callable[[], None]) -> None:
+def _follow(spec: importlib.machinery.ModuleSpec, wanted: dict[str, Callable[[], None]]) -> None:
     loader = spec.loader
     execute = loader.exec_module
 
     def exec_module(module) -> None:
         del loader.exec_module  # the loader is as it was
         execute(module)
-        then()
+        if then := wanted.pop(spec.name, None):
+            then()
 
     loader.exec_module = exec_module
 

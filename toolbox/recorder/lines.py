@@ -6,7 +6,6 @@ import threading
 from .generators import Generators, is_generator
 from .recording import Recording
 
-
 TOOL_NAME = "asyncio recorder"
 
 
@@ -40,7 +39,6 @@ def _monitor(recording: Recording, generators: Generators) -> None:
         if left:
             recording.lines_left = left - 1
             ev.append(("line", now(), here.T, name, number, left == 1 or None))
-
 
     def only_generators(hook):
         def callback(code, offset, *value):

@@ -45,6 +45,10 @@ def mismatches(trace: dict) -> Iterator[str]:
     """Where the model and the loop itself disagree; needs a trace recorded with `check=True`."""
     model = Model()
     for number, event in enumerate(trace["ev"]):
+        if event["k"] == "run" and "ready" in event:
+            queue = model.loops.setdefault(event.get("L", 0), Loop()).ready
+            if event["h"] not in queue[:1]:
+                yield f"event {number}: {event['h']} runs, the model's queue is {queue}"
         model.apply(event)
         if event["k"] == "run" and "ready" in event:
             loop = model.loops.setdefault(event.get("L", 0), Loop())

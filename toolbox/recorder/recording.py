@@ -1,8 +1,8 @@
 """What is written down: events in order, lanes, and the numbers that stand for objects.
 
 Hooks append tuples, which is cheap; `trace()` turns them into the dictionaries of schema.md.
-Nothing here keeps a task, a handle or a future alive: "exception was never retrieved" must come when
-it would have come without us.
+Nothing here keeps a task, a handle or a future alive: "exception was never retrieved" must come
+when it would have come without us.
 """
 
 import ast
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from .brief import brief, printable
+from .brief import printable
 
 STDLIB = os.path.realpath(sysconfig.get_paths()["stdlib"]) + os.sep
 OWN_FOLDER = os.path.dirname(os.path.realpath(__file__)) + os.sep
@@ -224,7 +224,28 @@ class Recording:
             position = exact if exact[0] is not None else position
         at = [self.short(code.co_filename), *position]
         text = self.text(at)
+        if text.startswith(("async for ", "async with ")):  # the whole block
+            at = self._context(at)
+            text = self.text(at)
         return {"at": at, "expr": text} if text else {"at": at}
+
+    def _context(self, at: list) -> list:
+        """What the block at this position awaits: `async for x in HERE`, `async with HERE`."""
+        name, line, _, column, _ = at
+        for node in ast.walk(self._tree(name)):
+            if not isinstance(node, ast.AsyncFor | ast.AsyncWith):
+                continue
+            if (node.lineno, node.col_offset) == (line, column):
+                parts = [node.iter] if isinstance(node, ast.AsyncFor) else node.items
+                first, last = (getattr(parts[i], "context_expr", parts[i]) for i in (0, -1))
+                return [name, first.lineno, last.end_lineno, first.col_offset, last.end_col_offset]
+        return at
+
+    def _tree(self, name: str) -> ast.AST:
+        try:
+            return ast.parse("\n".join(self._source[name]))
+        except SyntaxError:
+            return ast.Module(body=[], type_ignores=[])
 
     def text(self, at: list) -> str:
         """The source between two positions, on one line."""
@@ -239,13 +260,9 @@ class Recording:
 
     def function_at(self, name: str, line: int) -> tuple[str, int] | None:
         """(name, first line) of the innermost function around this line."""
-        try:
-            tree = ast.parse("\n".join(self._source[name]))
-        except SyntaxError:
-            return None
         around = [
             node
-            for node in ast.walk(tree)
+            for node in ast.walk(self._tree(name))
             if isinstance(node, ast.FunctionDef) and node.lineno <= line <= node.end_lineno
         ]
         return (around[-1].name, around[-1].lineno) if around else None
@@ -283,7 +300,7 @@ class Recording:
         """Something was printed; what one print() writes in pieces is one event."""
         lane, ev = self.here.T, self.ev
         self.lines_left = MOST_LINES
-        if ev and (last := ev[-1])[0] == "out" and last[2:4] == (lane, stream):
+        if ev and (last := ev[-1]) and last[0] == "out" and last[2:4] == (lane, stream):
             if last[5] == (is_bytes or None) and len(last[4]) < LONGEST_TEXT:
                 ev[-1] = (*last[:4], last[4] + text[:LONGEST_TEXT], last[5])
                 return
@@ -330,4 +347,3 @@ class Recording:
             text = printable(made["text"])
             made["text"] = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
         return made
-

@@ -31,9 +31,21 @@ class Session:
         os.register_at_fork(after_in_child=self._forked) if hasattr(os, "fork") else None
         sys.excepthook = sys.__excepthook__ = self._excepthook(sys.excepthook)
         streams.install(recording)
-        after_import({"asyncio": self._asyncio, "uvloop": self._uvloop, "greenlet": self._greenlet})
+        hooks = {"asyncio": self._asyncio, "uvloop": self._uvloop, "greenlet": self._greenlet}
+        after_import({name: self._guarded(name, action) for name, action in hooks.items()})
         if self.options["lines"]:
             lines.install(recording)
+
+    def _guarded(self, name: str, action: Callable[[], None]) -> Callable[[], None]:
+        """A library that we do not know well enough: the script runs, and the trace says so."""
+
+        def act() -> None:
+            try:
+                action()
+            except Exception as error:
+                self.recording.trouble(f"cannot watch {name}", error)
+
+        return act
 
     def _asyncio(self) -> None:
         from . import hooks

@@ -22,6 +22,9 @@ class _Text(io.TextIOWrapper):
             self._recording.output(self._name, text)
         return written
 
+    def __repr__(self) -> str:
+        return f"<_io.TextIOWrapper {super().__repr__().partition(' ')[2]}"
+
     @property
     def buffer(self) -> "_Bytes":
         return _Bytes(super().buffer, self._recording, self._name)

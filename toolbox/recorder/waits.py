@@ -7,6 +7,7 @@ for each place; objects, timers and jobs are looked up each time.
 import asyncio
 import gc
 import os
+import sys
 import weakref
 
 from .brief import brief
@@ -45,6 +46,8 @@ KINDS = {
     "Server.serve_forever": "io",
     "Server.wait_closed": "io",
 }
+if sys.version_info < (3, 12):  # later it awaits its argument itself, inside a timeout()
+    KINDS["wait_for"] = "task"
 SOCKET = "BaseSelectorEventLoop.sock_"
 PRETTY = {
     "as_completed.<locals>._wait_for_one": "as_completed",
@@ -183,7 +186,7 @@ class Waits:
             found["on"] = self._lanes(local["self"]._tasks)
         elif name == "_wait":
             found["on"] = self._lanes(local["fs"])
-        elif name == "_cancel_and_wait":
+        elif name in ("_cancel_and_wait", "wait_for"):
             found["on"] = self._lanes([local["fut"]])
         elif name.startswith("_AsCompletedIterator"):
             found["on"] = self._lanes(local["self"]._todo)

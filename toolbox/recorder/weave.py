@@ -92,7 +92,11 @@ class _Fill(ast.NodeTransformer):
 
 def _parse(function: types.FunctionType) -> ast.FunctionDef:
     lines, first = inspect.getsourcelines(function)
-    tree = ast.parse("if True:\n" + "".join(lines))  # keeps the columns
+    if not lines[0].startswith(" "):
+        tree = ast.parse("".join(lines))
+        ast.increment_lineno(tree, first - 1)
+        return tree.body[0]
+    tree = ast.parse("if True:\n" + "".join(lines))  # keeps the columns of a method
     ast.increment_lineno(tree, first - 2)
     return tree.body[0].body[0]
 

@@ -28,8 +28,8 @@ const BEGIN = TRACE.spans.length ? EVENTS[Math.min(...TRACE.spans.map(([, , firs
 
 function waitLabel(w) {
   if (w.kind === "sleep") return w.delay != null ? `sleep ${w.delay}` : "sleep";
-  if (w.on?.length && w.on.length <= 3) return w.on.map((T) => TRACE.names[T]).join(" ");
-  if (w.on?.length) return `${w.on.length} ×`;
+  if (w.on?.length && w.on.length <= 3) return w.on.map((T) => TRACE.names[T] ?? T).join(" ");
+  if (w.on?.length) return `${w.count ?? w.on.length} ×`;
   const method = w.api?.includes(".") ? `.${w.api.split(".").pop()}` : "";
   return w.obj ? w.obj + method : w.api || w.kind;
 }
@@ -63,6 +63,7 @@ const timeline = {
   },
 
   x(event) {
+    if (!EVENTS.length) return 4;
     return 4 + (this.byTime ? Math.max(0, EVENTS[event].t - BEGIN) / 1000 : stepOf[event]) * this.zoom;
   },
 

@@ -58,7 +58,7 @@ function showRunning(state) {
     if (at) parts.push(make("code", "where", shorten(sourceOf(...at), 60)));
   }
   const asleep = [...state.asleep.values()].filter((poll) => ![...state.running().keys()].includes(poll.L ?? 0));
-  if (!parts.length && asleep.length) parts.push(...loopTag(asleep[0].L ?? 0), make("span", "asleep", `z z z　${W.asleep}`));
+  if (!parts.length && asleep.length) parts.push(...loopTag(asleep[0].L ?? 0), make("span", "asleep", `z z z · ${W.asleep}`));
   const event = EVENTS[STEPS[step]];
   const outside = ["line", "out"].includes(event.k) && event.T == null;
   fill("running", parts, outside ? W.outside : W.nobody);
@@ -236,6 +236,7 @@ function openFile(file) {
 // Where everybody stands: line → [{T, as: run | wait | ready, w}].
 function marksOf(state, file) {
   const marks = new Map();
+  if (file == null) return marks;
   const add = (line, mark) => marks.get(line)?.push(mark) ?? marks.set(line, [mark]);
   state.lanes.forEach((lane, T) => {
     if (lane.s === "run") {
@@ -516,7 +517,7 @@ function showNotes() {
   if (TRACE.died) notes.push(W.notes.died(TRACE.died));
   notes.push(...(TRACE.notes ?? []));
   $("notes").hidden = !notes.length;
-  $("notes").textContent = notes.join("　");
+  $("notes").textContent = notes.join(" ");
 }
 
 function showLegend() {

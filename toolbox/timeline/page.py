@@ -17,6 +17,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 # Of a wait, what is the same each time a task waits at the same place.
 _FIXED = ("kind", "at", "expr", "stack", "api")
+_MOST_AWAITED = 20  # of the lanes that one lane waits for
 
 
 def build(trace: dict, *, limit: int = reading.LIMIT) -> str:
@@ -55,6 +56,8 @@ def _compact(events: list[dict]) -> dict:
             fixed = json.dumps({key: wait[key] for key in _FIXED if key in wait})
             number = places.setdefault(fixed, len(places))
             changing = {key: value for key, value in wait.items() if key not in _FIXED}
+            if len(on := wait.get("on", [])) > _MOST_AWAITED:
+                changing.update(on=on[:_MOST_AWAITED], count=len(on))
             event = {**event, "w": {"p": number, **changing}}
         compact.append(event)
     return {"ev": compact, "places": [json.loads(place) for place in places]}

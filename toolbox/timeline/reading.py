@@ -61,6 +61,11 @@ def names(trace: dict) -> list[str]:
     ]
 
 
+def is_closing(lane: dict) -> bool:
+    """Whether this is one of the two tasks with which asyncio.run() ends a loop."""
+    return lane["coro"].startswith("BaseEventLoop.shutdown_")
+
+
 def is_internal(callback: str | None) -> bool:
     """Whether the callback belongs to asyncio or a library rather than to the learner."""
     return callback is None or _INTERNAL.search(callback) is not None
@@ -212,7 +217,10 @@ def shorten(trace: dict, limit: int = LIMIT) -> Shortened:
             return Shortened({**trace, "ev": kept}, len(events), lines, False)
     kept = _with_few_lines(events, 0 if others <= limit else 1)
     cut = kept[:limit]
-    return Shortened({**trace, "ev": cut}, len(events), 0 if cut == kept else 1, cut != kept)
+    lanes = sum(event["k"] == "new" for event in cut)
+    tasks = trace["tasks"][:lanes]
+    lines = 0 if others <= limit else 1
+    return Shortened({**trace, "ev": cut, "tasks": tasks}, len(events), lines, cut != kept)
 
 
 def _merged(events: list[dict]) -> list[dict]:

@@ -154,11 +154,12 @@ class _Drawing:
         self.glyphs = ASCII if ascii_only else GLYPHS
         self.ends = ASCII_ENDS if ascii_only else ENDS
         self.names = reading.names(trace)
+        drawn = [self.names[lane["id"]] for lane in trace["tasks"] if not reading.is_closing(lane)]
         self.steps = reading.steps(trace)
         self.spans: dict[int, list[Span]] = {}
         for span in reading.spans(trace):
             self.spans.setdefault(span.lane, []).append(span)
-        widest = max(map(columns, self.names), default=0)
+        widest = max(map(columns, drawn), default=0)
         self.name_width = min(widest, WIDEST_NAME, width // 3)
         self.bar = width - self.name_width - 3
         self._step_of = self._count_steps()
@@ -166,18 +167,17 @@ class _Drawing:
 
     def lines(self):
         yield from self._head()
-        lanes = [lane["id"] for lane in self.trace["tasks"]]
-        if not lanes:
+        if not self.trace["tasks"]:
             return
+        lanes = [lane["id"] for lane in self.trace["tasks"] if not reading.is_closing(lane)]
         yield self._axis()
         for lane in lanes[:MOST_LANES]:
             name = clip(self.names[lane], self.name_width)
             if self.ascii:
                 name = name.replace("…", "~")
             yield f"{name} {'|' if self.ascii else '│'}{self._bar(lane)}"
-        if rest := len(lanes) - MOST_LANES:
-            if rest > 0:
-                yield self._say(f"……还有 {rest} 条没有画，网页里都有", f"... and {rest} more lanes")
+        if (rest := len(lanes) - MOST_LANES) > 0:
+            yield self._say(f"……还有 {rest} 条没有画，网页里都有", f"... and {rest} more lanes")
         yield from self._legend()
 
     # x
@@ -208,7 +208,9 @@ class _Drawing:
 
     def _head(self):
         trace = self.trace
-        kinds = Counter(lane.get("lane", "task") for lane in trace["tasks"])
+        kinds = Counter(
+            lane.get("lane", "task") for lane in trace["tasks"] if not reading.is_closing(lane)
+        )
         zh = {"task": "个任务", "greenlet": "个 greenlet", "generator": "个生成器"}
         en = {"task": "tasks", "greenlet": "greenlets", "generator": "generators"}
         count = self._say(

@@ -4,10 +4,14 @@
 const lane = (T) => ({ T });
 const code = (text) => ({ code: text });
 const say = (texts, ...parts) => texts.flatMap((text, i) => [text, ...[parts[i] ?? []].flat()]);
-const laneList = (numbers, and) =>
-  numbers.length > 4
-    ? [...laneList(numbers.slice(0, 3), and), and === "、" ? `等 ${numbers.length} 个` : ` and ${numbers.length - 3} more`]
-    : numbers.flatMap((T, i) => (i ? [and, lane(T)] : [lane(T)]));
+// Lanes by name, at most four; `count` says how many there are if the list is not complete.
+function laneList(numbers, and, count = numbers.length) {
+  const known = numbers.filter((T) => LANES[T]).slice(0, count > 4 ? 3 : 4);
+  const list = known.flatMap((T, i) => (i ? [and, lane(T)] : [lane(T)]));
+  if (count === known.length) return list;
+  if (and === "、") return [...list, `等 ${count} 个任务`];
+  return list.length ? [...list, ` and ${count - known.length} more`] : [`${count} tasks`];
+}
 const codeOf = (w) => code(w.expr || w.api || w.kind);
 const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 const sourceOf = (file, line) => (TRACE.src[file]?.[line - 1] ?? "").trim();
@@ -161,9 +165,9 @@ const ZH = {
       case "sleep":
         return say`睡够了`;
       case "task":
-        return was.on?.length ? say`它等的 ${laneList(was.on, "、")} 结束了` : say`它等的任务结束了`;
+        return was.on?.length ? say`它等的 ${laneList(was.on, "、", was.count)} 结束了` : say`它等的任务结束了`;
       case "gather":
-        return say`gather 收齐了 ${laneList(was.on ?? [], "、")} 的结果`;
+        return say`gather 收齐了 ${laneList(was.on ?? [], "、", was.count)} 的结果`;
       case "wait":
         return say`它等的任务里有了可以交代的`;
       case "taskgroup":
@@ -197,7 +201,7 @@ const ZH = {
   },
 
   waits(w) {
-    const names = laneList(w.on ?? [], "、");
+    const names = laneList(w.on ?? [], "、", w.count);
     const thing = w.obj || { lock: "锁", semaphore: "信号量", queue: "队列" }[w.kind] || w.kind;
     switch (w.kind) {
       case "sleep":
@@ -496,9 +500,9 @@ const EN = {
       case "sleep":
         return say`It has slept long enough`;
       case "task":
-        return was.on?.length ? say`${laneList(was.on, ", ")}, which it awaited, is finished` : say`The awaited task is finished`;
+        return was.on?.length ? say`${laneList(was.on, ", ", was.count)}, which it awaited, is finished` : say`The awaited task is finished`;
       case "gather":
-        return say`gather has all results of ${laneList(was.on ?? [], ", ")}`;
+        return say`gather has all results of ${laneList(was.on ?? [], ", ", was.count)}`;
       case "wait":
         return say`Of the tasks it waits for, enough are finished`;
       case "taskgroup":
@@ -532,7 +536,7 @@ const EN = {
   },
 
   waits(w) {
-    const names = laneList(w.on ?? [], ", ");
+    const names = laneList(w.on ?? [], ", ", w.count);
     const thing = w.obj || `the ${w.kind}`;
     switch (w.kind) {
       case "sleep":

@@ -57,9 +57,9 @@ def _mistake(sentence: str, word: str, words: list[str]) -> int:
 def list_lessons(arguments: list[str]) -> int:
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("课", "标题", "视频", "需要", box=box.SIMPLE_HEAD)
+    table = Table("课", Column("标题", no_wrap=True), "视频", "需要", box=box.SIMPLE_HEAD)
     for lesson in catalog.lessons():
         sections = " ".join(re.findall(r"§[\d.]+", lesson.video)) or lesson.video
         table.add_row(lesson.number, lesson.title, sections, "、".join(lesson.needs))
@@ -172,10 +172,10 @@ def _execute(lesson: catalog.Lesson, options: list[str], variables: dict[str, st
 def _print_outcomes(outcomes: list[tuple[catalog.Lesson, str, float]]) -> None:
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("课", "标题", "结果", "秒", box=box.SIMPLE_HEAD)
+    table = Table("课", Column("标题", no_wrap=True), "结果", "秒", box=box.SIMPLE_HEAD)
     for lesson, outcome, seconds in outcomes:
         colour = {"✓": "green", "✗": "red", "⊘": "yellow"}[outcome[0]]
         table.add_row(lesson.number, lesson.title, Text(outcome, colour), f"{seconds:.1f}")

@@ -55,15 +55,17 @@ def _mistake(sentence: str, word: str, words: list[str]) -> int:
 
 
 def list_lessons(arguments: list[str]) -> int:
-    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
 
-    table = Table("课", Column("标题", no_wrap=True), "视频", "需要", box=box.SIMPLE_HEAD)
+    console = Console()
+    # On a narrow terminal it is the title that is cut.
+    title = Column("标题", no_wrap=True, max_width=console.width - 33)
+    table = Table("课", title, "视频", "需要", box=None, padding=(0, 2, 0, 0))
     for lesson in catalog.lessons():
         sections = " ".join(re.findall(r"§[\d.]+", lesson.video)) or lesson.video
         table.add_row(lesson.number, lesson.title, sections, "、".join(lesson.needs))
-    Console().print(table)
+    console.print(table)
     return 0
 
 
@@ -170,19 +172,21 @@ def _execute(lesson: catalog.Lesson, options: list[str], variables: dict[str, st
 
 
 def _print_outcomes(outcomes: list[tuple[catalog.Lesson, str, float]]) -> None:
-    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("课", Column("标题", no_wrap=True), "结果", "秒", box=box.SIMPLE_HEAD)
+    title = Column("标题", no_wrap=True)
+    table = Table(
+        "课", title, "结果", Column("秒", justify="right"), box=None, padding=(0, 2, 0, 0)
+    )
     for lesson, outcome, seconds in outcomes:
         colour = {"✓": "green", "✗": "red", "⊘": "yellow"}[outcome[0]]
         table.add_row(lesson.number, lesson.title, Text(outcome, colour), f"{seconds:.1f}")
     passed = sum(outcome == "✓" for _, outcome, _ in outcomes)
     total = sum(seconds for *_, seconds in outcomes)
-    table.caption = f"{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒"
-    Console().print(table)
+    console = Console()
+    console.print("", table, "", f"{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒")
 
 
 # ── trace ──

@@ -186,7 +186,8 @@ def _print_outcomes(outcomes: list[tuple[catalog.Lesson, str, float]]) -> None:
     passed = sum(outcome == "✓" for _, outcome, _ in outcomes)
     total = sum(seconds for *_, seconds in outcomes)
     console = Console()
-    console.print("", table, "", f"{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒")
+    console.print("", table, sep="\n")
+    console.print(f"\n{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒", highlight=False)
 
 
 # ── trace ──

@@ -134,7 +134,7 @@ def test_sentences_say_what_happened_and_why(open_page, tea):
     go(tab, k="soon", T=2, why="wake")
     assert sentence(tab) == "1 烧水 往 Queue#1 里放了东西： 2 waiter 从等待变成就绪，排到队尾。"
     go(tab, k="end", T=2, state="wait")
-    assert "停在 await orders.get()：Queue#1 是空的，等别人放东西。" in sentence(tab)
+    assert "停在 await orders.get() ：Queue#1 是空的，等别人放东西。" in sentence(tab)
     go(tab, k="end", T=2, state="error")
     assert "RuntimeError('打翻了')" in sentence(tab)
     go(tab, k="poll", ready=0)

@@ -131,9 +131,14 @@ def _columns_of(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+def printable(text: str) -> str:
+    """The text with a question mark for all that could move the cursor."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def clip(text: str, width: int) -> str:
     """The text in exactly `width` columns: cut with … or filled with spaces."""
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = printable(text)
     if columns(text) > width:
         kept = ""
         for char in text:
@@ -153,7 +158,7 @@ class _Drawing:
         self.colour, self.ascii, self.chinese = colour, ascii_only, chinese
         self.glyphs = ASCII if ascii_only else GLYPHS
         self.ends = ASCII_ENDS if ascii_only else ENDS
-        self.names = reading.names(trace)
+        self.names = list(map(printable, reading.names(trace)))
         drawn = [self.names[lane["id"]] for lane in trace["tasks"] if not reading.is_closing(lane)]
         self.steps = reading.steps(trace)
         self.spans: dict[int, list[Span]] = {}
@@ -288,7 +293,7 @@ class _Drawing:
             if columns(label) > 24:
                 label = self._say(f"{len(on)} 个任务", f"{len(on)} tasks")
             return label
-        return reading.waiting_for(wait)
+        return printable(reading.waiting_for(wait))
 
     def _paint(self, cells) -> str:
         if not self.colour:

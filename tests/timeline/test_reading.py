@@ -1,0 +1,100 @@
+"""Steps, spans and the shortening of long traces."""
+
+import itertools
+
+import pytest
+
+from toolbox.timeline import reading
+
+
+@pytest.mark.parametrize("trace", [None, [], {"v": 1}, {"v": 2, "ev": []}, {"ev": []}])
+def test_what_is_no_trace_is_refused_in_chinese(trace):
+    with pytest.raises(reading.Unreadable, match="录像"):
+        reading.check(trace)
+
+
+def test_spans_of_a_lane_follow_each_other(tea):
+    spans = [span for span in reading.spans(tea) if span.lane == 2]
+    assert [span.state for span in spans] == ["ready", "running", "queue", "ready", "running"]
+    for one, next_ in itertools.pairwise(spans):
+        assert (one.last, one.end) == (next_.first, next_.start)
+    assert tea["ev"][spans[-1].last]["state"] == "error"
+
+
+def test_a_lane_that_never_ends_lasts_to_the_end(tea):
+    tea["ev"] = tea["ev"][:30]
+    span = [span for span in reading.spans(tea) if span.lane == 1][-1]
+    assert span.last == 29
+
+
+def test_sleep_zero_is_ready_and_no_wait(tea):
+    tea["ev"] = [
+        {"k": "run", "t": 0, "h": 1, "T": 0},
+        {"k": "soon", "t": 1, "h": 2, "T": 0, "why": "yield", "by": {"T": 0}},
+        {"k": "end", "t": 2, "h": 1, "T": 0, "state": "wait", "w": {"kind": "yield"}},
+        {"k": "run", "t": 3, "h": 2, "T": 0},
+    ]
+    assert [(s.state, s.start, s.end) for s in reading.spans(tea)] == [
+        ("running", 0, 2),
+        ("ready", 2, 3),
+        ("running", 3, 3),
+    ]
+
+
+def test_steps_leave_out_bookkeeping_and_keep_what_matters(tea):
+    steps = [tea["ev"][index] for index in reading.steps(tea)]
+    assert not [event for event in steps if event["k"] in ("polled", "new")]
+    assert [event for event in steps if event["k"] == "poll"] == [
+        next(e for e in tea["ev"] if e["k"] == "poll" and e["ready"] == 0)
+    ]
+    assert not [event for event in steps if "_on_completion" in event.get("cb", "")]
+    timers = [event for event in steps if event.get("cb") == "_set_result_unless_cancelled"]
+    assert [event["k"] for event in timers] == ["timer", "timer", "run"]
+    lines = [event["l"] for event in steps if event["k"] == "line" and event["T"] is None]
+    assert 6 not in lines  # `async def boil(…):` being defined
+    assert 28 in lines  # asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("callback", "internal"),
+    [
+        ("print", False),
+        ("Event.set", False),
+        ("main.<locals>.<lambda>", False),
+        ("ring", False),
+        ("_set_result_unless_cancelled", True),
+        ("gather.<locals>._done_callback", True),
+        ("TaskGroup._on_task_done", True),
+        ("BaseSelectorEventLoop._read_from_self", True),
+        ("Task.cancel", True),
+    ],
+)
+def test_whose_callback_it_is(callback, internal):
+    assert reading.is_internal(callback) is internal
+
+
+def test_lines_go_before_anything_else_is_lost(tea):
+    line = {"k": "line", "t": 1, "T": 0, "f": "tea.py", "l": 19}
+    at = next(i for i, event in enumerate(tea["ev"]) if event["k"] == "run") + 1
+    others = [event for event in tea["ev"] if event["k"] != "line"]
+    tea["ev"][at:at] = [line] * 500
+    short = reading.shorten(tea, 120)
+    assert (short.cut, short.events) == (False, len(tea["ev"]))
+    assert short.lines in (1, 2, 4, 8, 16)
+    assert [event for event in short.trace["ev"] if event["k"] != "line"] == others
+
+
+def test_a_short_trace_stays_as_it_is(tea):
+    short = reading.shorten(tea)
+    assert short.trace == tea
+    assert (short.lines, short.cut) == (None, False)
+
+
+def test_a_cut_trace_has_only_the_lanes_that_it_shows(tea):
+    short = reading.shorten(tea, 18)
+    assert short.cut
+    assert len(short.trace["ev"]) == 18
+    shown = {event["T"] for event in short.trace["ev"] if event["k"] == "new"}
+    assert [lane["id"] for lane in short.trace["tasks"]] == sorted(shown)
+    reading.spans(short.trace)
+    reading.steps(short.trace)

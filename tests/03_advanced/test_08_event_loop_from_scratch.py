@@ -437,10 +437,11 @@ async def wait():
     finally:
         print("cleaned up")
 async def main():
-    loop.spawn(wait())
+    for _ in range(2):
+        loop.spawn(wait())
     await loop.sleep(0)
     print("ready", flush=True)
-    await wait()
+    await loop.sleep(3600)
 loop.run(main())
 """
     with subprocess.Popen(

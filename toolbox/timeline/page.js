@@ -254,7 +254,7 @@ function marksOf(state, file) {
 }
 
 function tag({ T, as }) {
-  const sign = { run: "▶", behind: "▷", wait: "⏸", ready: "◦" }[as];
+  const sign = { run: "▶", behind: "▷", wait: "❚❚", ready: "◦" }[as];
   if (T == null) return make("span", "tag plain", sign);
   const element = make("span", `tag ${as} c${T % 8}`, `${sign} `, make("b", "", String(T)), ` ${LANES[T].name}`);
   element.title = `${TRACE.names[T]}：${W.states[as === "behind" ? "run" : as]}`;
@@ -314,7 +314,8 @@ function revealLine(number) {
   const top = (number - 1) * LINE_HEIGHT;
   const { scrolled, height } = source;
   if (top < scrolled + 2 * LINE_HEIGHT || top > scrolled + height - 4 * LINE_HEIGHT) {
-    source.scrolled = Math.max(0, Math.round(top - height / 2));
+    const lines = Math.floor((top - height / 2) / LINE_HEIGHT);
+    source.scrolled = lines > 0 ? lines * LINE_HEIGHT + 4 : 0; // no line cut in half
     $("source").scrollTop = source.scrolled;
   }
 }

@@ -134,7 +134,7 @@ const ZH = {
   facts: (t) =>
     [
       `Python ${t.python}`,
-      `${LANES.length} 条线`,
+      LANES.some((lane) => lane.lane) ? `${LANES.length} 条线` : `${LANES.length} 个任务`,
       `${STEPS.length} 步`,
       t.virtual ? "虚拟时钟" : duration(EVENTS.at(-1)?.t ?? 0),
     ].join(" · "),
@@ -266,7 +266,7 @@ const ZH = {
           case "yield":
             return say`${who} 让出一步：自己排回就绪队列末尾。`;
           case "cancel":
-            return say`${who} 等的东西被取消了（由 ${this.who(e.by)}）：它排进就绪队列，轮到时在 await 处收到 CancelledError。`;
+            return say`${this.cancels(e, who, now.was)}：它排进就绪队列，轮到时在 await 处收到 CancelledError。`;
           case "throw":
             return say`${who} 排进就绪队列，轮到时有异常抛进去。`;
           default:
@@ -314,6 +314,13 @@ const ZH = {
         return say`${code(JOBS.get(e.j)?.fn ?? "活")} 的结果到了循环手里。`;
     }
     return [e.k];
+  },
+
+  cancels(e, who, was) {
+    if (was?.on?.includes(e.by?.T)) return say`${who} 等的 ${lane(e.by.T)} 被取消了`;
+    return e.by?.T != null && e.by.T !== e.T
+      ? say`${lane(e.by.T)} 取消了 ${who}`
+      : say`${this.who(e.by)} 取消了 ${who} 等的东西`;
   },
 
   sleeps(e, after) {
@@ -469,7 +476,7 @@ const EN = {
   facts: (t) =>
     [
       `Python ${t.python}`,
-      `${LANES.length} lanes`,
+      LANES.some((lane) => lane.lane) ? `${LANES.length} lanes` : `${LANES.length} tasks`,
       `${STEPS.length} steps`,
       t.virtual ? "virtual clock" : duration(EVENTS.at(-1)?.t ?? 0),
     ].join(" · "),
@@ -598,7 +605,7 @@ const EN = {
           case "yield":
             return say`${who} steps aside: to the end of the ready queue.`;
           case "cancel":
-            return say`What ${who} awaits was cancelled (by ${this.who(e.by)}): it joins the ready queue and will get CancelledError at its await.`;
+            return say`${this.cancels(e, who, now.was)}: it joins the ready queue and will get CancelledError at its await.`;
           case "throw":
             return say`${who} joins the ready queue; an exception will be thrown into it.`;
           default:
@@ -646,6 +653,13 @@ const EN = {
         return say`The result of ${code(JOBS.get(e.j)?.fn ?? "the job")} has reached the loop.`;
     }
     return [e.k];
+  },
+
+  cancels(e, who, was) {
+    if (was?.on?.includes(e.by?.T)) return say`${lane(e.by.T)}, which ${who} awaits, was cancelled`;
+    return e.by?.T != null && e.by.T !== e.T
+      ? say`${lane(e.by.T)} cancels ${who}`
+      : say`${this.who(e.by)} cancelled what ${who} awaits`;
   },
 
   sleeps(e, after) {

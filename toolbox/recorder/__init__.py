@@ -2,8 +2,8 @@
 
     python -m toolbox.recorder [-o trace.json] [--no-lines] [--virtual] SCRIPT [ARGS…]
 
-or `record(script, arguments, output=…)`. The script is not changed and does not notice. The trace is
-described in schema.md. Standard library only.
+or `record(script, arguments, output=…)`. The script is not changed and does not notice. The trace
+is described in schema.md. Standard library only.
 
 The rooms, in the order in which a recording passes through them:
 

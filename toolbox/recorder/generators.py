@@ -66,15 +66,15 @@ class Generators:
         self.lane_of.pop(id(frame), None)
 
     def left(self, frame, value: object) -> None:
-        """Python 3.11 says the same for yield, return and raise: the instruction tells them apart."""
+        """Python 3.11 has one event for yield, return and raise: look at the instruction."""
         name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
         error, self.last_error = self.last_error, None
-        if name == "YIELD_VALUE":
-            self.yielded(frame, value)
-        elif name == "RETURN_VALUE":
+        if name == "RETURN_VALUE":
             self.returned(frame, value)
-        elif error is not None:
-            self.raised(frame, error)
+        elif error is not None and value is None and not isinstance(error, StopIteration):
+            self.raised(frame, error)  # thrown in where it stood at a yield, or raised elsewhere
+        elif name == "YIELD_VALUE":
+            self.yielded(frame, value)
 
     def _ends(self, frame, state: str, w=None, result=None, exc=None) -> None:
         recording = self.recording

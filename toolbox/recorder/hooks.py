@@ -5,6 +5,7 @@ imported; loops, tasks and handles that exist by then are seen from their next s
 """
 
 import threading
+import types
 from asyncio import base_events, events, tasks, timeouts
 from collections.abc import Callable
 from concurrent.futures import process, thread
@@ -14,19 +15,27 @@ from .recording import MOST_LINES, Recording
 from .waits import Waits
 from .weave import weave
 
-STEP_TYPES = {"TaskStepMethWrapper", "TaskWakeupMethWrapper"}
-STEP_NAMES = {"task_wakeup", "__step", "__wakeup"}
+WAKEUP = type(len)  # task_wakeup is a built-in method
+PURE_STEPS = {"__step", "__wakeup"}
 LoopClass = base_events.BaseEventLoop
+
+_is_step_type: dict[type, bool] = {}
 
 
 def task_of(callback: Callable) -> object | None:
     """The task whose step this callback is, else None (`task.cancel` is no step)."""
-    name = type(callback).__name__
-    if name in STEP_TYPES or getattr(callback, "__name__", None) in STEP_NAMES:
-        owner = getattr(callback, "__self__", None)
-        if hasattr(owner, "get_coro"):
-            return owner
-    return None
+    kind = type(callback)
+    if kind is WAKEUP:
+        return callback.__self__ if callback.__name__ == "task_wakeup" else None
+    if kind is types.MethodType:
+        owner = callback.__self__
+        is_step = callback.__name__ in PURE_STEPS and hasattr(owner, "get_coro")
+        return owner if is_step else None
+    known = _is_step_type.get(kind)
+    if known is None:
+        names = ("TaskStepMethWrapper", "TaskWakeupMethWrapper")
+        known = _is_step_type[kind] = kind.__name__ in names
+    return callback.__self__ if known else None
 
 
 def callback_name(callback: Callable) -> str:
@@ -190,7 +199,7 @@ class Hooks:
             recording.ev.append(event)
 
     def _number_of_unknown(self, handle) -> int:
-        """call_soon_threadsafe may not have come to its hook yet; a handle of before, never will."""
+        """call_soon_threadsafe may not have come to its hook yet; one of before, never will."""
         with self.recording.lock:
             return self.recording.handles.pop(id(handle), None) or self.recording.number()
 

@@ -72,7 +72,7 @@ def _monitor(recording: Recording, generators: Generators) -> None:
 
 def _trace(recording: Recording, generators: Generators) -> None:
     ev, now, cap, here = recording.ev, recording.now, recording.cap, recording.here
-    short, is_users = recording._short, recording.is_users
+    short, is_users, decided = recording._short, recording.is_users, recording._is_users
 
     def local(frame, event, value):
         if event == "line" and (left := recording.lines_left) and len(ev) < cap:
@@ -83,6 +83,7 @@ def _trace(recording: Recording, generators: Generators) -> None:
 
     def local_generator(frame, event, value):
         if event == "line":
+            generators.last_error = None  # it was caught
             local(frame, event, value)
         elif event == "return" and len(ev) < cap:
             generators.left(frame, value)
@@ -93,7 +94,8 @@ def _trace(recording: Recording, generators: Generators) -> None:
     def call(frame, event, value):
         code = frame.f_code
         filename = code.co_filename
-        if filename not in short and not is_users(filename):
+        known = decided.get(filename)
+        if not known and (known is not None or not is_users(filename)):
             return None
         if len(ev) >= cap:
             return None

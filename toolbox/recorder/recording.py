@@ -300,9 +300,17 @@ class Recording:
         """Something was printed; what one print() writes in pieces is one event."""
         lane, ev = self.here.T, self.ev
         self.lines_left = MOST_LINES
-        if ev and (last := ev[-1]) and last[0] == "out" and last[2:4] == (lane, stream):
-            if last[5] == (is_bytes or None) and len(last[4]) < LONGEST_TEXT:
-                ev[-1] = (*last[:4], last[4] + text[:LONGEST_TEXT], last[5])
+        last = ev[-1] if ev else None
+        if (
+            last
+            and last[0] == "out"
+            and last[2:4] == (lane, stream)
+            and last[5] == (is_bytes or None)
+        ):
+            if len(last[4]) > LONGEST_TEXT:
+                return
+            if not last[4].endswith("\n"):
+                ev[-1] = (*last[:4], (last[4] + text)[: LONGEST_TEXT + 1], last[5])
                 return
         if len(ev) < self.cap:
             ev.append(("out", self.now(), lane, stream, text[: LONGEST_TEXT + 1], is_bytes or None))

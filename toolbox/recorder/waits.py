@@ -8,6 +8,7 @@ import asyncio
 import gc
 import os
 import sys
+import types
 import weakref
 
 from .brief import brief
@@ -69,19 +70,22 @@ def await_chain(coro: object) -> list:
     """The frames from the task's coroutine to the innermost await."""
     frames = []
     while coro is not None and len(frames) < DEEPEST:
-        try:
-            frame = coro.cr_frame
-            inner = coro.cr_await
-        except AttributeError:
-            frame, inner = _frame_of_others(coro)
+        kind = type(coro)
+        if kind is types.CoroutineType:
+            frame, coro = coro.cr_frame, coro.cr_await
+        elif kind is types.GeneratorType:
+            frame, coro = coro.gi_frame, coro.gi_yieldfrom
+        else:
+            frame, coro = _frame_of_others(coro)
         if frame is not None:
             frames.append(frame)
-        coro = inner
     return frames
 
 
 def _frame_of_others(awaitable: object) -> tuple[object, object]:
-    """(frame, what it waits for) of a generator, an async generator, or of what wraps one."""
+    """(frame, what it waits for) of an async generator, of what wraps one, of Cython's."""
+    if hasattr(awaitable, "cr_frame"):
+        return awaitable.cr_frame, awaitable.cr_await
     if hasattr(awaitable, "gi_frame"):
         return awaitable.gi_frame, awaitable.gi_yieldfrom
     if hasattr(awaitable, "ag_frame"):
@@ -102,7 +106,8 @@ class Site:
         self.fixed: dict = {}
         self.known: int | None = None  # which frame names the wait
         self.name = ""
-        codes = [frame.f_code for frame in frames]
+        # Kept, so that the ids by which a site is found stay theirs (hashing code is slow).
+        self.codes = codes = [frame.f_code for frame in frames]
         users = [i for i, code in enumerate(codes) if recording.is_users(code.co_filename)]
         last = users[-1] if users else -1
         if users:
@@ -156,7 +161,7 @@ class Waits:
 
     def _waiting(self, task) -> dict:
         frames = await_chain(task.get_coro())
-        key = tuple([(frame.f_code, frame.f_lasti) for frame in frames])
+        key = tuple([(id(frame.f_code), frame.f_lasti) for frame in frames])
         site = self.sites.get(key)
         if site is None:
             site = self.sites[key] = Site(self.recording, frames)

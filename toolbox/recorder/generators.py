@@ -28,7 +28,8 @@ class Generators:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.lane_of: dict[int, int] = {}  # id(frame) → lane
-        self.last_error: BaseException | None = None
+        self.last_error: BaseException | None = None  # Python 3.11 tells it before the return
+        self.unhandled = False  # no line ran since
         self.count = 0
 
     def resumed(self, frame, *_: object) -> None:
@@ -69,12 +70,14 @@ class Generators:
         """Python 3.11 has one event for yield, return and raise: look at the instruction."""
         name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
         error, self.last_error = self.last_error, None
+        thrown = self.unhandled and value is None and not isinstance(error, StopIteration)
+        self.unhandled = False
         if name == "RETURN_VALUE":
             self.returned(frame, value)
-        elif error is not None and value is None and not isinstance(error, StopIteration):
-            self.raised(frame, error)  # thrown in where it stood at a yield, or raised elsewhere
-        elif name == "YIELD_VALUE":
+        elif name == "YIELD_VALUE" and not thrown:
             self.yielded(frame, value)
+        elif error is not None:
+            self.raised(frame, error)
 
     def _ends(self, frame, state: str, w=None, result=None, exc=None) -> None:
         recording = self.recording

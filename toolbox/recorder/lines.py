@@ -83,12 +83,12 @@ def _trace(recording: Recording, generators: Generators) -> None:
 
     def local_generator(frame, event, value):
         if event == "line":
-            generators.last_error = None  # it was caught
+            generators.unhandled = False
             local(frame, event, value)
         elif event == "return" and len(ev) < cap:
             generators.left(frame, value)
         elif event == "exception":
-            generators.last_error = value[1]
+            generators.last_error, generators.unhandled = value[1], True
         return local_generator
 
     def call(frame, event, value):

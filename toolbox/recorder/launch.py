@@ -31,7 +31,8 @@ def record(
     killed leaves none: `output` then does not exist. A negative number is the signal that ended it,
     as in subprocess.
 
-    lines       write source lines (and lanes for generators), too
+    lines       write source lines (and lanes for generators), too; on Python 3.11 this makes all
+                calls slow, those in libraries included
     virtual     a virtual clock: sleeping costs no time
     max_events  after so many events the trace is cut off (`truncated`)
     check       write the loop's own queue and heap beside each step, for `model.mismatches`

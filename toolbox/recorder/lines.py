@@ -98,6 +98,7 @@ def _trace(recording: Recording, generators: Generators) -> None:
         if not known and (known is not None or not is_users(filename)):
             return None
         if len(ev) >= cap:
+            sys.settrace(None)
             return None
         if is_generator(code):
             generators.resumed(frame)

@@ -18,7 +18,8 @@ LESSONS = [
 ]
 each_lesson = pytest.mark.parametrize("file", LESSONS)
 
-# Walk through all steps (of a long trace, draw some 1,000 of them); report what is wrong, and the lanes' states at the end.
+# Walk through all steps (of a long trace, draw some 1,000 of them); report what is wrong, and the
+# lanes' states at the end.
 WALK = """() => {
   const wrong = [];
   const stride = Math.ceil(STEPS.length / 1000);
@@ -178,6 +179,17 @@ def test_source_marks_where_tasks_stand_and_what_they_await(open_page, tea):
     go(tab, k="line", l=14)
     assert tab.locator(".line.current").get_attribute("data-line") == "14"
     assert "waiter" in tab.locator(".line.current .tag.run").inner_text()
+
+
+def test_a_jump_to_a_sleeping_loop_shows_where_it_was_left(open_page, recorded):
+    trace = recorded("02_asyncio_core/03_task_demo.py")
+    steps = reading.steps(trace)
+    asleep = [n for n, i in enumerate(steps, 1) if trace["ev"][i]["k"] == "poll"]
+    tab = open_page(trace, f"#step={asleep[4]}")
+    tab.wait_for_timeout(100)
+    box = tab.locator("#source").bounding_box()
+    seen = [mark.bounding_box()["y"] for mark in tab.locator("mark").all()]
+    assert any(box["y"] < y < box["y"] + box["height"] for y in seen)
 
 
 def test_mark_is_right_behind_chinese(open_page, tea):

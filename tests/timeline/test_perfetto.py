@@ -35,6 +35,8 @@ def test_well_formed(recorded, file):
     finishes = Counter(event["id"] for event in of(converted, "f"))
     assert starts == finishes
     assert set(starts.values()) <= {1}
+    begins = {event["id"]: event["tid"] for event in of(converted, "s")}
+    assert all(begins[event["id"]] != event["tid"] for event in of(converted, "f"))
     times = {event["id"]: event["ts"] for event in of(converted, "s")}
     assert all(times[event["id"]] <= event["ts"] for event in of(converted, "f"))
 

@@ -31,7 +31,7 @@ function waitLabel(w) {
   if (w.on?.length && w.on.length <= 3) return w.on.map((T) => TRACE.names[T] ?? T).join(" ");
   if (w.on?.length) return `${w.count ?? w.on.length} ×`;
   const method = w.api?.includes(".") ? `.${w.api.split(".").pop()}` : "";
-  return w.obj ? w.obj + method : w.api || w.kind;
+  return w.obj ? w.obj + method : w.api || { future: "Future", io: "I/O" }[w.kind] || w.kind;
 }
 
 const timeline = {

@@ -230,7 +230,10 @@ function openFile(file) {
   Object.assign(source, { lines, coloured, marks: new Map(), picked: 0 });
   $("source").replaceChildren(body);
   $("source").removeAttribute("aria-activedescendant");
-  for (const tab of $("files").children) tab.setAttribute("aria-pressed", tab.dataset.file === file);
+  for (const tab of $("files").children) {
+    tab.setAttribute("aria-pressed", tab.dataset.file === file);
+    if (tab.dataset.file === file) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
 }
 
 // Where everybody stands: line → [{T, as: run | wait | ready, w}].
@@ -285,16 +288,20 @@ function paintLine(number, marks = []) {
 }
 
 function showSource(state, event) {
-  const at = placeOf(state, event);
+  const at = placeOf(state, event) ?? lastPlace();
   const file = at?.[0] ?? files.shown ?? TRACE.script;
   if (file in TRACE.src && file !== files.shown) openFile(file);
+  markSource(state);
+  if (at && at[0] === files.shown) revealLine(at[1]);
+}
+
+function markSource(state) {
   const marks = marksOf(state, files.shown);
   const key = (list) => (list ?? []).map((mark) => `${mark.T}${mark.as}${mark.w?.p ?? ""}`).join();
   for (const line of new Set([...marks.keys(), ...source.marks.keys()])) {
     if (key(marks.get(line)) !== key(source.marks.get(line))) paintLine(line, marks.get(line));
   }
   source.marks = marks;
-  if (at && at[0] === files.shown) revealLine(at[1]);
 }
 
 // The line that this step is about.
@@ -309,6 +316,16 @@ function placeOf(state, event) {
 
 // Asking the browser for sizes would cost a layout of the whole file at each step.
 const LINE_HEIGHT = 19;
+
+// Where somebody last was: what to show while nobody runs.
+function lastPlace() {
+  for (let i = STEPS[step]; i >= Math.max(0, STEPS[step] - 500); i--) {
+    const event = EVENTS[i];
+    if (event.k === "line") return [event.f, event.l];
+    if (event.w?.at) return event.w.at;
+  }
+  return null;
+}
 
 function revealLine(number) {
   const top = (number - 1) * LINE_HEIGHT;
@@ -712,7 +729,7 @@ function begin() {
       tab.dataset.file = file;
       tab.addEventListener("click", () => {
         openFile(file);
-        showSource(stateAfter(STEPS[step]), {});
+        markSource(stateAfter(STEPS[step]));
       });
       $("files").append(tab);
     }

@@ -98,10 +98,13 @@ def steps(trace: dict) -> list[int]:
         if event["k"] in ("soon", "timer") and "T" not in event and not is_internal(event["cb"])
     }
     timers = {event["h"] for event in events if event["k"] == "timer"}
+    first_lane = next((i for i, event in enumerate(events) if event["k"] == "new"), 0)
     sleeping = False
     found = []
     for index, event in enumerate(events):
         kind = event["k"]
+        if kind == "line" and index < first_lane - 1:
+            continue  # definitions and constants; what makes the first lane is the last of them
         if kind == "poll":
             sleeping = event["ready"] == 0
             if sleeping and not _wakes_at_once(events, index):

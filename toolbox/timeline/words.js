@@ -118,7 +118,7 @@ const ZH = {
   },
   keys: [
     ["→ ←", "下一步、上一步"],
-    ["Shift + → ←", "选中的任务的下一步、上一步"],
+    ["Shift+→ Shift+←", "选中的任务的下一步、上一步"],
     ["↑ ↓", "选中上一个、下一个任务"],
     ["Esc", "不再选中任务"],
     ["空格", "播放、暂停"],
@@ -128,7 +128,7 @@ const ZH = {
     ["t", "横轴：步 / 真实时间"],
     ["l", "中文 / English"],
     ["d", "深色 / 浅色"],
-    ["Tab 到源代码，↑ ↓ Enter", "挑一行，跳到它下一次执行"],
+    ["↑ ↓ Enter", "在源代码里（用 Tab 走到）：挑一行，跳到它下一次执行"],
     ["?", "这张表"],
   ],
   facts: (t) =>
@@ -460,7 +460,7 @@ const EN = {
   },
   keys: [
     ["→ ←", "Next, previous step"],
-    ["Shift + → ←", "Next, previous step of the chosen task"],
+    ["Shift+→ Shift+←", "Next, previous step of the chosen task"],
     ["↑ ↓", "Choose the task above, below"],
     ["Esc", "Choose no task"],
     ["Space", "Play, pause"],
@@ -470,7 +470,7 @@ const EN = {
     ["t", "x axis: steps / real time"],
     ["l", "English / 中文"],
     ["d", "Dark / light"],
-    ["Tab to the source, ↑ ↓ Enter", "Pick a line, go to its next execution"],
+    ["↑ ↓ Enter", "In the source (Tab leads there): pick a line, go to its next execution"],
     ["?", "This table"],
   ],
   facts: (t) =>

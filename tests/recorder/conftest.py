@@ -85,12 +85,13 @@ def recorded(tmp_path):
         stdin=b"",
         options=None,
         quiet=True,
+        root=ROOT,
         **env,
     ):
         output = tmp_path / "traces" / "trace.json"
         output.parent.mkdir(exist_ok=True)
         code = RECORD.format(
-            root=str(ROOT),
+            root=str(root),
             script=str(path),
             arguments=list(arguments),
             output=str(output),

@@ -1,8 +1,13 @@
 """What went wrong once while recorders were tried out; one test each (facts/recorder.md)."""
 
+import shutil
 import sys
+import traceback
+from pathlib import Path
 
 import pytest
+
+from toolbox.recorder import session
 
 
 def test_1_an_eager_task_that_finished_is_not_asked_for_its_coroutine(script, recorded):
@@ -180,12 +185,56 @@ def test_5_call_soon_threadsafe_has_its_number_before_it_runs(script, recorded):
     assert all(event["by"]["thread"].startswith("Thread-") for event in soon)
 
 
-def test_6_a_callback_that_cancels_a_task_is_no_step_of_it(script, recorded):
+def test_4_what_a_closed_loop_leaves_behind_is_forgotten(script, recorded):
     run = recorded(
         script(
             """
+            import asyncio, socket
+            async def wait_for_nobody():
+                future = asyncio.get_running_loop().create_future()
+                asyncio.get_running_loop().call_soon(future.set_result, 1)
+                await future
+            async def read_nothing(sock):
+                loop = asyncio.get_running_loop()
+                for _ in range(50):
+                    loop.add_reader(sock, print)
+                    loop.remove_reader(sock)
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            for _ in range(50):
+                loop = asyncio.new_event_loop()
+                futures = [loop.create_future() for _ in range(20)]
+                for future in futures:
+                    loop.call_later(9, future.set_result, 1)
+                    loop.call_soon(print)
+                loop.close()
+                del loop, futures, future
+                asyncio.run(wait_for_nobody())
+                asyncio.run(read_nothing(ours))
+            ours.close()
+            theirs.close()
+            """
+        )
+    )
+    assert (run.code, run.stderr) == (0, b"")
+    lanes = [lane["id"] for lane in run.trace["tasks"] if lane["coro"] == "wait_for_nobody"]
+    waits = [e["w"] for e in run.of("end") if e.get("T") in lanes and e["state"] == "wait"]
+    assert len(waits) == 50
+    assert {wait["kind"] for wait in waits} == {"future"}
+    assert not any("timer" in wait for wait in waits)
+    assert run.of("hcancel") == run.of("tcancel") == []
+
+
+@pytest.mark.parametrize("task_class", ["asyncio.Task", "asyncio.tasks._PyTask"])
+def test_6_a_callback_that_cancels_a_task_is_no_step_of_it(task_class, script, recorded):
+    run = recorded(
+        script(
+            f"""
             import asyncio
             async def main():
+                asyncio.get_running_loop().set_task_factory(
+                    lambda loop, coro, **how: {task_class}(coro, loop=loop, **how)
+                )
                 task = asyncio.create_task(asyncio.sleep(9), name="sleeper")
                 asyncio.get_running_loop().call_later(0.001, task.cancel)
                 asyncio.get_running_loop().call_soon(task.add_done_callback, print)
@@ -196,8 +245,19 @@ def test_6_a_callback_that_cancels_a_task_is_no_step_of_it(script, recorded):
     )
     steps = run.of("run", name="sleeper")
     assert len(steps) == 2
-    assert "Task.cancel" in {event.get("cb") for event in run.of("run")}
+    assert "cancel" in {event.get("cb", "").rpartition(".")[2] for event in run.of("run")}
     assert [event["why"] for event in run.of("soon", name="sleeper")] == ["create", "cancel"]
+
+
+def test_7_the_recorders_own_files_do_not_show(script, recorded, tmp_path):
+    """Even when the recorder lies in the script's folder."""
+    own = Path(__file__).parents[2] / "toolbox"
+    shutil.copytree(own, tmp_path / "toolbox", ignore=shutil.ignore_patterns("__pycache__"))
+    path = script("import asyncio\nasyncio.run(asyncio.sleep(0.001))\n")
+    run = recorded(path, root=tmp_path)
+    assert set(run.trace["src"]) == {"script.py"}
+    assert {event["f"] for event in run.of("line")} == {"script.py"}
+    assert run.of("timer")[0]["at"] == ["script.py", 2]
 
 
 def test_7_other_files_of_the_scripts_folder_do(script, recorded):
@@ -237,3 +297,19 @@ def test_8_the_recorders_folder_is_not_on_the_path(name, script, recorded):
     first, second = run.stdout.decode().splitlines()
     assert first == "[]"
     assert second == "none" or second.endswith("/html/__init__.py")
+
+
+def test_ctrl_c_inside_of_a_hook_does_not_show_it():
+    """It strikes anywhere; the traceback ends where the hook was called."""
+    hook = session.__file__.replace("session.py", "lines.py")
+    names: dict = {}
+    exec(compile("def line():\n    raise KeyboardInterrupt", hook, "exec"), names)
+
+    def learner():
+        names["line"]()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        learner()
+    trace = session._without_our_frames(caught.value, caught.value.__traceback__)
+    assert [frame.name for frame in traceback.extract_tb(trace)][-1] == "learner"
+    assert caught.value.__traceback__ is trace

@@ -192,9 +192,8 @@ async def survive_a_kill(station: Station) -> tuple[dict[str, int], list[str], l
     print("边问边杀: 余票服务被 SIGKILL，后来在原来的端口重新起来；旅客一直在问")
     print(f"≈{total} 个请求个个有答复: 完整 ≈{full}，降级 ≈{degraded}，", end="")
     print(f"5xx {counts['5xx']}，挂住 {counts['挂住']}")
-    print(
-        f"降级的里面 ≈{len(refused)} 个被断路器当场挡下: {moves[0]}，最后 {moves[-1].split(' ', 1)[1]}"
-    )
+    last = moves[-1].removeprefix("断路器 ")
+    print(f"降级的里面 ≈{len(refused)} 个被断路器当场挡下: {moves[0]}，最后 {last}")
     print(f"它倒着的时候，网关 /health {probes[0]}，/ready {probes[1]}：下游倒了，重启网关也没用")
     return counts, moves, probes
 

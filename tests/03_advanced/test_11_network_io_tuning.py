@@ -42,6 +42,17 @@ async def test_redialling_takes_a_call_a_question_and_holding_takes_one_call_a_l
     assert asked >= redialled + 1 + 4 + 16 + 64
 
 
+async def test_the_pool_grows_from_rung_to_rung(lesson, market, monkeypatch):
+    sizes = []
+
+    async def count_the_lines(label, *asks):
+        sizes.append((label, len(asks)))
+
+    monkeypatch.setattr(lesson, "measure", count_the_lines)
+    await lesson.hold_the_lines(market.port)
+    assert sizes == [("每句重拨", 1), *((f"{n} 条线路不挂断", n) for n in (1, 4, 16, 64))]
+
+
 async def test_one_question_gets_one_answer_also_in_two_halves(lesson, market):
     async with lesson.dial(market.port) as line:
         assert await lesson.ask(*line, b"bass\n") == 1

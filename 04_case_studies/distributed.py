@@ -150,10 +150,14 @@ class Worker:
                 group.create_task(receiver.listen(self.finished)).add_done_callback(
                     lambda _: self.stop()
                 )
+        except Exception as error:
+            self.stop(error)
         finally:
             await self.broker.shutdown()
-        if self.error and await self.redis.exists(PLAN):  # 计划撤了，库也删了，那就不算出错
+        # 计划一撤，队列和库也跟着删了；那时读不到队列、存不进库，都不算出错
+        if self.error and await self.redis.exists(PLAN):
             raise self.error
+        await self.redis.srem(CREW, self.name)
 
     async def _leave_when_the_plan_is_gone(self) -> None:
         while not self.finished.is_set() and await self.redis.exists(PLAN):

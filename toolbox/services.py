@@ -460,10 +460,15 @@ def _stop_orphan(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         pid = int((folder / "pid").read_text())
         # The number may be somebody else's by now: only a command that names our folder is ours.
-        ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-        command = subprocess.run(ps, capture_output=True, text=True)
-        if str(folder) in command.stdout:
+        if str(folder) in _command_line(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def _command_line(pid: int) -> str:
+    if sys.platform == "linux":  # a bare machine has no ps
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(ps, capture_output=True, text=True).stdout
 
 
 def _on_path(*names: str) -> list[Path]:

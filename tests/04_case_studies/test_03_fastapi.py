@@ -71,7 +71,7 @@ async def private_redis(port, folder):
     command = [programs[-1], *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
-            async with asyncio.timeout(10), Redis(port=port) as client:
+            async with asyncio.timeout(10), Redis(host="127.0.0.1", port=port) as client:
                 while True:
                     with contextlib.suppress(RedisError):
                         await client.ping()

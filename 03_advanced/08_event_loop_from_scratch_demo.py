@@ -29,8 +29,8 @@
     是 asyncio streams 的 ≈2.5 倍
 
 动手试试
-    1. 在 mini_loop.py 里让 Side.fire 的 else 什么也不做，在 turn 里数一数轮数，再运行第 3 节：
-       结果一样，轮数呢？循环在忙什么？
+    1. 在第 3 节的 await shouting 后面加一行 await loop.sleep(0.5)，在 Loop.turn 里数轮数。再让
+       Side.fire 的 else 什么也不做：结果一样，轮数呢？循环在忙什么？
     2. 把 Stream.read 里的先等再读，改成先读、BlockingIOError 了再等。第 5 节慢多少？为什么？
     3. 给 Loop 加一个 timeout(task, seconds)：到点就 task.cancel()，先完成就作罢。
 """

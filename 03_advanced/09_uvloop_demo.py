@@ -52,7 +52,7 @@ except ImportError:  # 它用的 libuv 支持 Windows，但 uvloop 没有 Window
     uvloop = None
 
 # 课程的 set_event_loop_policy 改的是整个进程；loop_factory 只管这一次运行
-ENGINES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+ENGINES = {"asyncio": asyncio.new_event_loop}
 if uvloop is not None:
     ENGINES["uvloop"] = uvloop.new_event_loop
 SETUPS = {name: (factory, False) for name, factory in ENGINES.items()}
@@ -92,9 +92,7 @@ async def arrive() -> tuple[str, list[str]]:
 
 def change_engines() -> dict[str, tuple[str, list[str]]]:
     runs = {f"{name} 车头": drive(name, arrive) for name in ENGINES}
-    if uvloop is None:
-        print("这里没有 uvloop（它没有 Windows 的包）：下面只有 asyncio 的数字")
-    else:
+    if uvloop is not None:
         runs["uvloop.run()"] = uvloop.run(arrive())  # 就是上面的 Runner，写短了
     for name, (module, arrived) in runs.items():
         print(f"{name}: 循环来自 {module}，到站 {arrived}")
@@ -116,8 +114,7 @@ async def board() -> list[str]:
 def board_eagerly() -> dict[str, list[str]]:
     """急切任务在 create_task 里就开跑，一次也不挂起的当场做完，循环根本没见过它。"""
     logs = {setup: drive(setup, board) for setup in SETUPS}
-    for setup, log in logs.items():
-        print(f"{setup}: {log}")
+    print(*(f"{setup}: {log}" for setup, log in logs.items()), sep="\n")
     return logs
 
 
@@ -212,6 +209,8 @@ SECTIONS = {
 
 
 def main() -> None:
+    if uvloop is None:
+        print("这里没有 uvloop（它没有 Windows 的包）：下面只有 asyncio 的数字")
     for title, section in SECTIONS.items():
         print(f"── {title} ──")
         section()

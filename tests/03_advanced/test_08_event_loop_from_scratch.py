@@ -85,6 +85,19 @@ def test_a_turn_serves_only_those_in_the_queue_when_it_begins(loop):
     assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
 
 
+def test_a_task_that_never_stops_giving_way_starves_nobody(loop):
+    async def main():
+        async def spin():
+            while True:
+                await loop.sleep(0)
+
+        loop.spawn(spin())
+        await loop.sleep(0.01)
+        return "rang"
+
+    assert loop.run(main()) == "rang"
+
+
 def test_timers_ring_by_deadline_and_in_order_of_registration_when_equal(loop):
     rung = []
     deadline = sys.modules["mini_loop"].Timer(time.monotonic() + 0.02)

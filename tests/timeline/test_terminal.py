@@ -131,12 +131,18 @@ def test_the_two_tasks_that_close_a_loop_are_left_out(tea):
     assert "Task-5" not in terminal.draw(tea, 72)
 
 
-def test_many_lanes_are_cut_with_a_word(tea):
-    lane = tea["tasks"][1]
-    tea["tasks"] += [{**lane, "id": 6 + i, "name": f"茶{i}"} for i in range(100)]
+def test_many_lanes_are_cut_to_the_most_telling(tea):
+    idle = [{**tea["tasks"][3], "id": i, "name": f"茶{i}"} for i in range(100)]
+    tea["tasks"] = idle + [{**lane, "id": 100 + lane["id"]} for lane in tea["tasks"]]
+    for event in tea["ev"]:
+        if "T" in event and event["T"] is not None:
+            event["T"] += 100
     drawn = terminal.draw(tea, 72)
     assert len(drawn.splitlines()) < 60
     assert "还有 64 条没有画，网页里都有" in drawn
+    names = [line.split()[0] for line in drawn.splitlines() if "│" in line]
+    assert names[-4:] == ["Task-1", "烧水", "waiter", "闲人"]
+    assert len(names) == 40
 
 
 def test_a_trace_without_lanes_or_events_is_one_line(tea):

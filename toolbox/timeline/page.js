@@ -43,7 +43,9 @@ const loopTag = (L) => (loops > 1 && L != null ? [make("small", "loop", W.loop(L
 
 // ── the four boxes ──
 
-const MOST = 40; // chips in a box
+// As many as a learner looks at; drawing forty timers would cost more than all the rest of a step.
+const MOST_READY = 16;
+const MOST_TIMERS = 8;
 
 function showRunning(state) {
   const parts = [];
@@ -68,17 +70,17 @@ function showReady(state) {
   const parts = [];
   for (const [L, queue] of state.ready) {
     if (queue.length) parts.push(...loopTag(L));
-    for (const entry of queue.slice(0, MOST)) {
+    for (const entry of queue.slice(0, MOST_READY)) {
       parts.push(entry.T != null ? chip(entry.T) : callbackChip(entry));
     }
-    if (queue.length > MOST) parts.push(make("small", "", W.more(queue.length - MOST)));
+    if (queue.length > MOST_READY) parts.push(make("small", "", W.more(queue.length - MOST_READY)));
   }
   fill("ready", parts, W.empty);
 }
 
 function showTimers(state, now) {
   const timers = [...state.timers.values()].sort((a, b) => a.due - b.due || a.h - b.h);
-  const rows = timers.slice(0, MOST).map((timer) => {
+  const rows = timers.slice(0, MOST_TIMERS).map((timer) => {
     const left = Math.max(0, timer.due - now);
     const bar = make("i", "bar");
     const share = timer.due > timer.set ? left / (timer.due - timer.set) : 0;
@@ -86,7 +88,7 @@ function showTimers(state, now) {
     const who = timer.T != null ? chip(timer.T) : make("span", "chip plain", ...render(callbackName(timer)));
     return make("div", "timer", who, bar, make("small", "", W.left(duration(left))));
   });
-  if (timers.length > MOST) rows.push(make("small", "", W.more(timers.length - MOST)));
+  if (timers.length > MOST_TIMERS) rows.push(make("small", "", W.more(timers.length - MOST_TIMERS)));
   fill("timers", rows, W.empty);
 }
 

@@ -26,7 +26,7 @@
     风、海边的雨、山里的雨、雾，各有几人听: [1, 2, 1, 0]
     ── 5. Redis 的广播不留底：发的时候没订，就永远没有了 ──
     1 号没人订: 0 人听；2 号订上了: 1 人听
-    渔船退订，错过 3 号，再订；一共听到: ['2 号', '4 号']（要留底：Stream，见 4.8）
+    渔船退订，错过 3 号，再订；一共听到: ['2 号', '4 号']（要留底：Stream，见 4.5）
 
 动手试试
     1. 第 2 节把 capacity 改成 6：四种办法还有区别吗？订的先后对调（港口在前）呢？
@@ -50,8 +50,7 @@ from redis.exceptions import RedisError
 POLICIES = {"block": "等他", "drop_oldest": "丢最旧", "drop_newest": "丢最新", "disconnect": "断开"}
 PREFIX = f"asyncio-tutorial:weather-{secrets.token_hex(4)}:"
 ADDRESS = "redis://127.0.0.1:6379/0"
-NO_REDIS = f"""连不上 Redis：{{}}
-三条出路：docker compose up -d；或另开一个终端 python tutorial.py services；
+WAYS_OUT = f"""三条出路：docker compose up -d；或另开一个终端 python tutorial.py services；
 或用环境变量 REDIS_URL 指到你自己的 Redis，例如 {ADDRESS}"""
 
 
@@ -187,23 +186,22 @@ async def redis_keeps_nothing(broker: RedisBroker) -> tuple[list[int], list[str]
             heard.append(await anext(reports))
         await broker.publish("coast/wind", "3 号、5 号都在退订以后")
     print(f"1 号没人订: {hearers[0]} 人听；2 号订上了: {hearers[1]} 人听")
-    print(f"渔船退订，错过 3 号，再订；一共听到: {heard}（要留底：Stream，见 4.8）")
+    print(f"渔船退订，错过 3 号，再订；一共听到: {heard}（要留底：Stream，见 4.5）")
     return hearers, heard
 
 
 async def main() -> None:
     try:
         client = Redis.from_url(os.environ.get("REDIS_URL") or ADDRESS, decode_responses=True)
-        await client.ping()
-    except (RedisError, ValueError, TypeError) as error:  # 没开、不答话、密码不对、地址写错
-        print(NO_REDIS.format(error), file=sys.stderr)
-        sys.exit(2)
-    here, redis = Broker(), RedisBroker(client)
+    except (ValueError, TypeError) as error:
+        raise RedisError(f"REDIS_URL 不是能用的地址（{error}）") from error
     async with client:
+        await client.ping()
+        redis = RedisBroker(client)
         for title, section, broker in (
-            ("1. 气象台只说主题，谁订谁得一份", topics_choose_who_hears, here),
-            ("2. 慢的人信箱满了：等他、丢、断开，总得选一种", choose_when_full, here),
-            ("3. 离开 async with 就退订，等他的人也松了手", leaving_unsubscribes, here),
+            ("1. 气象台只说主题，谁订谁得一份", topics_choose_who_hears, Broker()),
+            ("2. 慢的人信箱满了：等他、丢、断开，总得选一种", choose_when_full, Broker()),
+            ("3. 离开 async with 就退订，等他的人也松了手", leaving_unsubscribes, Broker()),
             ("4. 换成 Redis：同一段代码，听的人可以在别的进程", topics_choose_who_hears, redis),
             ("5. Redis 的广播不留底：发的时候没订，就永远没有了", redis_keeps_nothing, redis),
         ):
@@ -212,4 +210,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except RedisError as error:  # 没开、中途断了、密码不对、地址写错
+        print(f"连不上 Redis：{error}", WAYS_OUT, sep="\n", file=sys.stderr)
+        sys.exit(2)

@@ -9,6 +9,10 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from toolbox import catalog, services
+
+SCRIPT = catalog.ROOT / "03_advanced" / "04_publish_subscribe_demo.py"
+
 pytestmark = [pytest.mark.asyncio]
 
 
@@ -134,3 +138,28 @@ async def test_the_lesson_leaves_no_subscription_and_no_key(lesson, redis_broker
         while await client.publish(f"{lesson.PREFIX}coast/rain", "有人吗"):
             await asyncio.sleep(0.01)  # the server has yet to notice that they are gone
     assert [key async for key in client.scan_iter(f"{lesson.PREFIX}*")] == []
+
+
+@pytest.mark.looptime(False)
+@pytest.mark.skipif(os.name != "posix", reason="starts a server of its own")
+async def test_a_redis_that_dies_in_the_middle_is_one_paragraph(monkeypatch):
+    def die():
+        with services.redis() as url:
+            child = subprocess.Popen(
+                [sys.executable, "-u", "-W", "error", SCRIPT],
+                env={**os.environ, "REDIS_URL": url, "PYTHONIOENCODING": "utf-8"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+            )
+            while "── 1." not in child.stdout.readline():
+                pass
+        with child:
+            _, errors = child.communicate(timeout=20)
+        return child.returncode, errors
+
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setattr(services, "docker_answers", lambda: False)
+    code, errors = await asyncio.to_thread(die)
+    assert (code, errors.partition("：")[0]) == (2, "连不上 Redis")
+    assert "Traceback" not in errors

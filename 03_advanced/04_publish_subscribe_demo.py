@@ -44,8 +44,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from fnmatch import fnmatchcase
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio import Redis, RedisError
 
 POLICIES = {"block": "等他", "drop_oldest": "丢最旧", "drop_newest": "丢最新", "disconnect": "断开"}
 PREFIX = f"asyncio-tutorial:weather-{secrets.token_hex(4)}:"

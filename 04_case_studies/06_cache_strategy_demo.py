@@ -3,6 +3,7 @@
 视频：视频之外
 运行：python 04_case_studies/06_cache_strategy_demo.py
 需要：Redis、MySQL（没有就先 docker compose up -d，或 python tutorial.py services）
+配套：cache_shop.py（水果铺：MySQL 的表、Redis 的键、数查库次数）
 
 先猜后跑
     第 5 节，改价的人先改 MySQL、再删缓存，两步都成功。之后缓存里可能还是旧价吗？

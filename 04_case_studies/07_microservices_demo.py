@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 04_case_studies/07_microservices_demo.py
+配套：microservices_downstream.py（怎样问下游：先读它）、_station.py（布景）、_platform.py（进程）
 
 先猜后跑
     第 2 节，问的人等了 0.2 秒，断开连接走了。余票服务那条要 1 秒的查询，会停下来吗？

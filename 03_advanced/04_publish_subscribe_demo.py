@@ -116,12 +116,9 @@ class RedisBroker:
 
 async def topics_choose_who_hears(broker: Broker | RedisBroker) -> tuple[list[int], list]:
     async with broker.subscribe("coast/*") as boat, broker.subscribe("*/rain") as farm:
-        hearers = [
-            await broker.publish("coast/wind", "东北风 7 级"),
-            await broker.publish("coast/rain", "小雨"),
-            await broker.publish("hill/rain", "大雨"),
-            await broker.publish("hill/fog", "有雾"),
-        ]
+        reports = [("coast/wind", "东北风 7 级"), ("coast/rain", "小雨")]
+        reports += [("hill/rain", "大雨"), ("hill/fog", "有雾")]
+        hearers = [await broker.publish(topic, report) for topic, report in reports]
         heard = [[await anext(boat), await anext(boat)], [await anext(farm), await anext(farm)]]
     print(f"渔船（coast/*）: {heard[0]}；农户（*/rain）: {heard[1]}")
     print(f"风、海边的雨、山里的雨、雾，各有几人听: {hearers}")

@@ -267,6 +267,13 @@ def test_keyboard_alone_is_enough(open_page, tea):
     for _ in range(4):
         tab.keyboard.press("Shift+ArrowRight")
         assert tab.evaluate("EVENTS[STEPS[step]].T") == 2
+    tab.keyboard.press("ArrowUp")
+    tab.evaluate("show(0)")
+    seen = set()
+    for _ in range(20):
+        tab.keyboard.press("Shift+ArrowRight")
+        seen.add(tab.evaluate("EVENTS[STEPS[step]].k"))
+    assert {"soon", "run", "line", "timer", "due", "end"} <= seen  # 烧水, and its timer
     tab.keyboard.press("Escape")
     assert chosen.count() == 0
     tab.keyboard.press("?")

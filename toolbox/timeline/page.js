@@ -390,7 +390,8 @@ function choose(T) {
 
 // The task that Shift+arrows follow: the chosen one, else the one that this step is about.
 function followed() {
-  return timeline.chosen ?? EVENTS[STEPS[step]]?.T ?? null;
+  const event = EVENTS[STEPS[step]] ?? {};
+  return timeline.chosen ?? event.T ?? ORIGIN.get(event.h)?.T ?? null; // a timer is its task's
 }
 
 function showChosen() {
@@ -446,7 +447,8 @@ function sameTask(direction) {
   const T = followed();
   if (T == null) return;
   for (let n = step + direction; n >= 0 && n < STEPS.length; n += direction) {
-    if (EVENTS[STEPS[n]].T === T) return show(n);
+    const event = EVENTS[STEPS[n]];
+    if (event.T === T || (event.k === "due" && ORIGIN.get(event.h)?.T === T)) return show(n);
   }
 }
 

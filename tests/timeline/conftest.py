@@ -26,7 +26,7 @@ def recorded(tmp_path_factory):
     """`recorded("02_asyncio_core/03_task_demo.py")`: that lesson's trace, made by the recorder."""
     traces: dict[str, dict] = {}
 
-    def record(file: str) -> dict:
+    def record(file: str | Path) -> dict:
         if file not in traces:
             output = tmp_path_factory.mktemp("trace") / "trace.json"
             command = [sys.executable, "-m", "toolbox.recorder", "-o", output, catalog.ROOT / file]

@@ -124,6 +124,28 @@ def test_queue_and_timers_are_the_recorders_model(open_page, recorded, file):
         assert timers == sorted(ours), event
 
 
+def test_two_loops_in_two_threads(open_page, recorded, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import asyncio, threading\n\n"
+        "async def clerk(name):\n"
+        "    async with asyncio.TaskGroup() as group:\n"
+        "        for i in range(3):\n"
+        "            group.create_task(asyncio.sleep(0.02), name=f'{name}{i}')\n\n"
+        "for name in '甲乙':\n"
+        "    threading.Thread(target=lambda: asyncio.run(clerk(name)), name=name).start()\n",
+        encoding="utf-8",
+    )
+    trace = recorded(script)
+    assert len(trace["loops"]) == 2
+    tab = open_page(trace)
+    walked = tab.evaluate(WALK)
+    assert walked["wrong"] == []
+    assert set(walked["states"]) == {"done"}
+    shown = tab.evaluate("STEPS.map((_, n) => (show(n), $('running').textContent)).join()")
+    assert "循环 1" in shown and "循环 2" in shown
+
+
 # ── what a learner reads ──
 
 

@@ -86,7 +86,7 @@ function showTimers(state, now) {
     const share = timer.due > timer.set ? left / (timer.due - timer.set) : 0;
     bar.style.setProperty("--share", Math.min(1, share).toFixed(3));
     const who = timer.T != null ? chip(timer.T) : make("span", "chip plain", ...render(callbackName(timer)));
-    return make("div", "timer", who, bar, make("small", "", W.left(duration(left))));
+    return make("div", "timer", who, bar, make("small", "", left > 0 ? W.left(duration(left)) : W.overdue));
   });
   if (timers.length > MOST_TIMERS) rows.push(make("small", "", W.more(timers.length - MOST_TIMERS)));
   fill("timers", rows, W.empty);

@@ -92,6 +92,7 @@ const ZH = {
   step: (n, all) => `第 ${n} / ${all} 步`,
   laneLabel: (name, state) => `${name}：${state}`,
   left: (time) => `还有 ${time}`,
+  overdue: "到点了，循环还没去看",
   goesTo: (line) => `第 ${line} 行`,
   more: (n) => `还有 ${n} 个`,
   states: {
@@ -434,6 +435,7 @@ const EN = {
   step: (n, all) => `Step ${n} / ${all}`,
   laneLabel: (name, state) => `${name}: ${state}`,
   left: (time) => `in ${time}`,
+  overdue: "due, not yet looked at",
   goesTo: (line) => `line ${line}`,
   more: (n) => `${n} more`,
   states: {

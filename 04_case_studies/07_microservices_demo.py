@@ -92,7 +92,7 @@ async def trace_through_all(station: Station) -> tuple[dict, float, dict[str, li
     (_, first), _ = await asyncio.gather(station.ask("G7", "甲"), station.ask("G8", "乙"))
     elapsed = time.perf_counter() - started
     print(f"{first}: 两个下游各 0.1 秒，一起问 ≈{elapsed:.2f} 秒")
-    lines = {name: await station.seen(name, "甲") for name in station.services}
+    lines = {name: await station.seen(name, "甲") for name in ("timetable", "seats", "gateway")}
     for name, seen in lines.items():
         print(f"  甲 | {name}: {'，'.join(seen)}")
     return first, elapsed, lines

@@ -103,8 +103,9 @@ class Station:
 async def station_opened(script: str) -> AsyncIterator[Station]:
     async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
         station = Station(script, session, stack)
-        await station.start("timetable")
-        await station.start("seats")
-        urls = [service.url for service in station.services.values()]
+        async with asyncio.TaskGroup() as group:
+            for name in ("timetable", "seats"):
+                group.create_task(station.start(name))
+        urls = [station.services[name].url for name in ("timetable", "seats")]
         await station.start("gateway", "--downstream", *urls)
         yield station

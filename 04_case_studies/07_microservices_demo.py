@@ -173,6 +173,7 @@ async def survive_a_kill(station: Station) -> tuple[dict[str, int], list[str], l
                 continue
             kind = "5xx" if status >= 500 else "降级" if answer["余票"] is None else "完整"
             counts[kind] += 1
+            await asyncio.sleep(0.05)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(3):

@@ -67,7 +67,7 @@ from distributed import (
 from redis.asyncio import Redis
 
 # 自己的小站不怕快；idle 要比最慢的一页长，又别让被杀的工人手里的活等太久
-LOCAL = Plan("", pages=120, delay=0, timeout=0.5, attempts=1, idle=1000)
+LOCAL = Plan("", pages=120, delay=0, idle=1000)
 LATENCY = 0.05
 
 
@@ -165,7 +165,7 @@ async def crawl(plan: Plan, size: int) -> tuple[int, float]:
 
 async def add_workers() -> list[int]:
     pages, alone = [], 0.0
-    async with demo_site.serve(LATENCY) as home:
+    async with demo_site.serve(LATENCY, odd=False) as home:
         for size in (1, 2):
             stored, seconds = await crawl(replace(LOCAL, start=home), size)
             speed = stored / seconds
@@ -178,7 +178,7 @@ async def add_workers() -> list[int]:
 
 async def share_one_pace() -> tuple[int, float]:
     """各管各的节奏，两个工人就快一倍，对方的站点受不了；占号的那两行在 Redis 里，才是一个节奏。"""
-    async with demo_site.serve() as home:
+    async with demo_site.serve(odd=False) as home:
         stored, seconds = await crawl(replace(LOCAL, start=home, pages=30, delay=0.02), 2)
     speed = stored / seconds
     print(f"2 个工人，合起来每秒至多 50 次：{stored} 页，每秒 ≈{speed:.0f} 页")
@@ -186,7 +186,7 @@ async def share_one_pace() -> tuple[int, float]:
 
 
 async def kill_one_worker() -> tuple[int, int, int]:
-    async with demo_site.serve(LATENCY) as home, clean_stores() as stores:
+    async with demo_site.serve(LATENCY, odd=False) as home, clean_stores() as stores:
         redis, pool = stores
         async with crawling(replace(LOCAL, start=home, pages=150), 2, stores) as workers:
             while (stored := await count(pool)) < 60:
@@ -204,7 +204,7 @@ async def kill_one_worker() -> tuple[int, int, int]:
 
 async def deliver_five_times() -> tuple[int, int, int]:
     """送达两次的，多半是那一页太慢，过了 idle 还没签收：两个工人同时在做，谁先存上算谁的。"""
-    async with demo_site.serve(LATENCY) as home, clean_stores() as stores:
+    async with demo_site.serve(LATENCY, odd=False) as home, clean_stores() as stores:
         redis, pool = stores
         plan = replace(LOCAL, start=home)
         async with crawler.visit(home, plan.options()) as site:
@@ -236,8 +236,8 @@ async def main() -> None:
 
 async def crawl_slowly(latency: float) -> None:
     """爬很久，好让你从别的终端加入；最后看谁存了几页。"""
-    async with demo_site.serve(latency) as home, clean_stores() as stores:
-        plan = replace(LOCAL, start=home, timeout=latency + 5, idle=int(latency * 1000) + 5000)
+    async with demo_site.serve(latency, odd=False) as home, clean_stores() as stores:
+        plan = replace(LOCAL, start=home, timeout=latency + 10, idle=int(latency * 1000) + 5000)
         async with crawling(plan, 2, stores):
             print(f"两个工人在爬 {home}。另开终端，再来一个：python {__file__} --join 老王")
         for worker, pages in await ask(

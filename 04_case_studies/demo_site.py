@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from itertools import count, product
 
 from aiohttp import web
@@ -71,10 +71,10 @@ async def home(request: web.Request) -> web.Response:
     return page("首页", "".join(link(f"/shop/{shop}", shop) for shop in SHOPS))
 
 
-async def street_page(request: web.Request) -> web.Response:
+async def street_page(request: web.Request, odd: bool) -> web.Response:
     street = request.match_info["street"]
     links = "".join(link(f"/wiki/{street}{shop}", street + shop) for shop in SHOPS)
-    if street == "集市":  # 怪事都在集市上
+    if odd and street == "集市":  # 怪事都在集市上
         links += "".join(link(path, name) for name, path in ODD_PAGES.items())
     return page(street, links)
 
@@ -146,8 +146,8 @@ async def robots(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serve(latency: float = 0.0) -> AsyncIterator[str]:
-    """开站，交出首页的网址；latency 是每一页多等的秒数（远方的服务器）。"""
+async def serve(latency: float = 0.0, odd: bool = True) -> AsyncIterator[str]:
+    """开站，交出首页的网址；latency 是每一页多等的秒数（远方的服务器），odd 是有没有怪页。"""
 
     @web.middleware
     async def far_away(request: web.Request, handler) -> web.StreamResponse:
@@ -165,7 +165,7 @@ async def serve(latency: float = 0.0) -> AsyncIterator[str]:
     routes = {
         "/": home,
         "/robots.txt": robots,
-        "/street/{street}": street_page,
+        "/street/{street}": partial(street_page, odd=odd),
         "/shop/{shop}": shop_page,
         "/wiki/{name}": entry_page,
         "/loop/{n}": loop,

@@ -6,8 +6,10 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 from urllib.parse import SplitResult, unquote, urlsplit
 
 DEFAULTS = {
@@ -18,6 +20,7 @@ DEFAULTS = {
 MYSQL_REFUSES = frozenset((1045, 1698))  # 1698：这个账号只许从本机的 socket 登录
 MYSQL_IS_AWAY = MYSQL_REFUSES | {1040, 1044, 1053, 1129, 1130, 1203, 1226, 1927}
 MYSQL_IS_AWAY |= {2002, 2003, 2006, 2013, 4031}
+_interrupted: list[int] = []  # 收到过的 SIGINT
 REDIS_POOL_IS_FULL = "No connection available."  # BlockingConnectionPool 等过了 timeout
 
 
@@ -55,7 +58,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     """asyncio.run(main())；Ctrl-C 只说“已中断”（退出码 130），服务出事只说一段中文（2）。"""
     try:
         asyncio.run(_to_the_end(main))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # 取消没人认领，那就是 Ctrl-C
         print("已中断", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -67,12 +70,12 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def stop_if_cancelled() -> None:
-    """在 main() 的循环里问一句：Ctrl-C 是不是已经来过？
+    """问一句：Ctrl-C 是不是已经来过？来过就抛 CancelledError。
 
     Python 3.11 的 asyncio.wait_for 会吞掉恰好在它完成时到的取消（3.12 修好了）；
     redis 发命令时用它，于是被取消的任务可能像没事一样接着跑。
     """
-    if asyncio.current_task().cancelling():
+    if _interrupted:
         raise asyncio.CancelledError
 
 
@@ -110,7 +113,20 @@ def explain(error: BaseException) -> str | None:
 
 
 async def _to_the_end(main: Callable[[], Awaitable[None]]) -> None:
-    await main()
+    # 不看 task.cancelling()：3.13 以前，TaskGroup 收场时可能多记一次取消
+    cancel_main = signal.getsignal(signal.SIGINT)  # asyncio.run 装上的
+    if not callable(cancel_main):  # 后台作业不理 Ctrl-C (SIG_IGN)
+        return await main()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        _interrupted.append(number)
+        cancel_main(number, frame)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        await main()
+    finally:
+        signal.signal(signal.SIGINT, cancel_main)
     stop_if_cancelled()
 
 

@@ -285,3 +285,27 @@ raise ExceptionGroup("", [Lost("gone"), ZeroDivisionError("mine")])
 """)
     assert ran.returncode == 1
     assert "ZeroDivisionError: mine" in ran.stderr
+
+
+FAILED_WHILE_CLOSING = """
+async def fail():
+    await asyncio.sleep(0)
+    raise ValueError
+try:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+except* ValueError:
+    pass
+settings.stop_if_cancelled()  # before 3.13 task.cancelling() may stay at 1
+print("went on")
+"""
+
+
+def test_a_group_that_failed_is_not_mistaken_for_ctrl_c():
+    ran = run_main(FAILED_WHILE_CLOSING)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "went on\n", "")
+
+
+def test_ctrl_c_after_a_group_that_failed_still_ends_with_130():
+    ran = run_main(FAILED_WHILE_CLOSING + INTERRUPTED)
+    assert (ran.returncode, ran.stderr) == (130, "已中断\n")

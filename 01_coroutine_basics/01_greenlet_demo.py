@@ -2,6 +2,7 @@
 
 视频：§1 协程、§1.1 greenlet
 运行：python 01_coroutine_basics/01_greenlet_demo.py
+观看：python tutorial.py trace 1.1（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 1 节里，罗密欧的最后一行是 print("罗密欧: 谢幕")。

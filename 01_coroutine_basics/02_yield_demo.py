@@ -2,6 +2,7 @@
 
 视频：§1.2 yield
 运行：python 01_coroutine_basics/02_yield_demo.py
+观看：python tutorial.py trace 1.2（一步步看谁在跑、谁在等）
 
 先猜后跑
     罗密欧说 1、2 两句，朱丽叶说 3、4 两句。罗密欧在自己的两句之间写上

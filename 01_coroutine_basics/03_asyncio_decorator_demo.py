@@ -2,6 +2,7 @@
 
 视频：§1.3 asyncio 装饰器
 运行：python 01_coroutine_basics/03_asyncio_decorator_demo.py
+观看：python tutorial.py trace 1.3（一步步看谁在跑、谁在等）
 
 先猜后跑
     两个人都写了 yield from，却没有谁提到对方。1.2 里的 yield from 演成了 1 3 4 2，

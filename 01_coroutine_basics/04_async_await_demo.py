@@ -2,6 +2,7 @@
 
 视频：§1.4 async / await
 运行：python 01_coroutine_basics/04_async_await_demo.py
+观看：python tutorial.py trace 1.4（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 4 节不靠事件循环，只有一个 deque 和一遍遍的 send(None)。

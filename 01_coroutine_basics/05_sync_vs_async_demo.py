@@ -4,6 +4,7 @@
 运行：python 01_coroutine_basics/05_sync_vs_async_demo.py
       也可以给网址：… 05_sync_vs_async_demo.py --out 图片 https://… https://…
       （不给网址，下载本脚本自己开的画廊；不加 --out，下到临时目录，结束时删掉）
+观看：python tutorial.py trace 1.5（一步步看谁在跑、谁在等）
 
 先猜后跑
     画廊有 8 幅画，服务器取一幅要 0.1–0.25 秒，一幅一幅下载共 1.5 秒。

@@ -2,6 +2,7 @@
 
 视频：§3.1 事件循环、§3.2 快速上手
 运行：python 02_asyncio_core/01_event_loop_demo.py
+观看：python tutorial.py trace 2.1（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 3 节里，乙在办理途中又取了一个号。它排在丙前面，还是后面？闹钟定的是 0 秒，

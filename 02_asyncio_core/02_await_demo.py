@@ -2,6 +2,7 @@
 
 视频：§3.3 await（示例 1–3）
 运行：python 02_asyncio_core/02_await_demo.py
+观看：python tutorial.py trace 2.2（一步步看谁在跑、谁在等）
 
 先猜后跑
     迎客的任务先登记。await do("叠衣") 和 await asyncio.create_task(do("叠衣"))，

@@ -2,6 +2,7 @@
 
 视频：§3.4 Task 对象（示例 1–3）
 运行：python 02_asyncio_core/03_task_demo.py
+观看：python tutorial.py trace 2.3（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 1 节里，“main: 两个任务都登记了”和“烧水: 开始”，哪一行先出现？

@@ -2,6 +2,7 @@
 
 视频：§3.5 asyncio.Future（示例 1–2）
 运行：python 02_asyncio_core/04_future_demo.py
+观看：python tutorial.py trace 2.4（一步步看谁在跑、谁在等）
 
 先猜后跑
     顾客正在 await slip。暗房执行 slip.set_result("全家福")，紧接着 print("暗房: 挂上晾")。

@@ -2,6 +2,7 @@
 
 视频：§3.5 concurrent.futures.Future（线程池、进程池、案例）
 运行：python 02_asyncio_core/05_thread_pool_demo.py
+观看：python tutorial.py trace 2.5（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 5 节里，管理员在线程里搬书，要 0.3 秒；前台等了 0.05 秒就超时，取消了这件事。

@@ -2,6 +2,7 @@
 
 视频：§3.7 异步迭代器
 运行：python 03_advanced/01_async_iterator_demo.py
+观看：python tutorial.py trace 3.1（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 4 节里，break 跳出 async for 之后，生成器的 finally 在“main: 已在循环外”之前还是之后执行？

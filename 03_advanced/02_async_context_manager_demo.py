@@ -2,6 +2,7 @@
 
 视频：§3.8 异步上下文管理器
 运行：python 03_advanced/02_async_context_manager_demo.py
+观看：python tutorial.py trace 3.2（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 5 节里，__aexit__ 返回 True，吞掉了 CancelledError。外面的 timeout 还会抛 TimeoutError 吗？

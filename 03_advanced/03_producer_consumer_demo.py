@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/03_producer_consumer_demo.py
+观看：python tutorial.py trace 3.3（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 4 节里，唯一的洗衣工出错退出了。await basket.join() 会抛出他的异常、直接返回，还是一直等？

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/04_publish_subscribe_demo.py
+观看：python tutorial.py trace 3.4（一步步看谁在跑、谁在等）
 需要：Redis（docker compose up -d，或 python tutorial.py services，或环境变量 REDIS_URL）
 
 先猜后跑

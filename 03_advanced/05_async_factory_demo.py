@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/05_async_factory_demo.py
+观看：python tutorial.py trace 3.5（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 5 节里，三位观测员等同一个校准任务。第一位等不及，超时走了，另外两位拿到什么？

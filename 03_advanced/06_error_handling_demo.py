@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/06_error_handling_demo.py
+观看：python tutorial.py trace 3.6（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 5 节里，限 0.01 秒到点了，而船长“装作没听见”（except CancelledError 里没有 raise）。

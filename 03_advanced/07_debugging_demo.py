@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/07_debugging_demo.py
+观看：python tutorial.py trace 3.7（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 1 节犯了四个错：忘写 await、没人取异常、在回调里睡大觉、从别的线程调 call_soon。

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/08_event_loop_from_scratch_demo.py
+观看：python tutorial.py trace 3.8（一步步看谁在跑、谁在等）
 循环写在旁边的 mini_loop.py 里，先从上到下读一遍；这里一节一节地看它。
 
 先猜后跑

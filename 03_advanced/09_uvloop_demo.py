@@ -2,6 +2,7 @@
 
 视频：§4 uvloop
 运行：python 03_advanced/09_uvloop_demo.py
+观看：python tutorial.py trace 3.9（一步步看谁在跑、谁在等）
 
 先猜后跑
     uvloop 常说“快 2–4 倍”。第 4 节里，每份电报要先用纯 Python 算上零点几毫秒，才回得出去：

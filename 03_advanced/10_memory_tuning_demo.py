@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/10_memory_tuning_demo.py
+观看：python tutorial.py trace 3.10（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 2 节要打扫 2,000 间房，一间房一个任务。加上 Semaphore(10)，同时打扫的只剩 10 间；

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 03_advanced/11_network_io_tuning_demo.py
+观看：python tutorial.py trace 3.11（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 4 节里，对方走开 0.05 秒，我方一口气 write 了 16 MiB，没有 await drain()。

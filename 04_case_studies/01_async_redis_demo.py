@@ -2,6 +2,7 @@
 
 视频：§5.1 异步 Redis（示例 1–2）
 运行：python 04_case_studies/01_async_redis_demo.py
+观看：python tutorial.py trace 4.1（一步步看谁在跑、谁在等）
 需要：Redis（docker compose up -d，或 python tutorial.py services，或环境变量 REDIS_URL）
 
 先猜后跑

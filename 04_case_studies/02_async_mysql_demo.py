@@ -3,6 +3,7 @@
 视频：§5.2 异步 MySQL（示例 1–2）
 需要：MySQL（没有就 docker compose up -d，或另开一个终端 python tutorial.py services）
 运行：python 04_case_studies/02_async_mysql_demo.py
+观看：python tutorial.py trace 4.2（一步步看谁在跑、谁在等）
 
 先猜后跑
     第 8 节里，两个任务共用一条连接，第二个任务得到 RuntimeError。接住异常，

@@ -2,6 +2,7 @@
 
 视频：§5.3 FastAPI（/ 与 /red）
 运行：python 04_case_studies/03_fastapi_demo.py
+观看：python tutorial.py trace 4.3（一步步看谁在跑、谁在等）
 需要：Redis、MySQL（没有就先 docker compose up -d，或 python tutorial.py services）
 
 用浏览器看

@@ -2,6 +2,7 @@
 
 视频：§5.4 爬虫
 运行：python 04_case_studies/04_async_crawler_demo.py
+观看：python tutorial.py trace 4.4（一步步看谁在跑、谁在等）
 
 不带参数时爬自带的小站“小镇百科”（demo_site.py，只在本机）；爬虫本身在旁边的 crawler.py，
 这里一步步看它为什么这样写。爬真的站点：

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 04_case_studies/05_message_queue_demo.py
+观看：python tutorial.py trace 4.5（一步步看谁在跑、谁在等）
 需要：Redis（没有就先 docker compose up -d，或 python tutorial.py services）
 
 先猜后跑

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 04_case_studies/06_cache_strategy_demo.py
+观看：python tutorial.py trace 4.6（一步步看谁在跑、谁在等）
 需要：Redis、MySQL（没有就先 docker compose up -d，或 python tutorial.py services）
 配套：cache_shop.py（水果铺：MySQL 的表、Redis 的键、数查库次数）
 

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 04_case_studies/07_microservices_demo.py
+观看：python tutorial.py trace 4.7（一步步看谁在跑、谁在等）
 配套：microservices_downstream.py（怎样问下游：先读它）、_station.py（布景）、_platform.py（进程）
 
 先猜后跑

@@ -2,6 +2,7 @@
 
 视频：视频之外
 运行：python 04_case_studies/08_distributed_crawler_demo.py
+观看：python tutorial.py trace 4.8（一步步看谁在跑、谁在等）
 需要：Redis、MySQL（没有就先 docker compose up -d，或 python tutorial.py services）
 
 自己看一个工人半路加入（两个终端，或两台能连到同一个 Redis、MySQL 和站点的机器）：

@@ -98,6 +98,7 @@ def test_docstring_is_complete(lesson):
     assert lesson.docstring.startswith(f"{lesson.number} {lesson.title}")
     assert lesson.video.startswith("§") or lesson.video == "视频之外"
     assert f"运行：python {lesson.file}" in lesson.docstring
+    assert f"观看：python tutorial.py trace {lesson.number}" in lesson.docstring
     for part in ("先猜后跑", "预期输出", "动手试试"):
         assert f"\n{part}\n" in lesson.docstring, part
     limit = 300 if lesson.chapter == "04" else 180

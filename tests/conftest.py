@@ -8,6 +8,22 @@ import pytest
 from toolbox import catalog
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of one lesson run in one process: two at a time would share its database."""
+    for item in items:
+        lesson = item.callspec.params.get("lesson") if hasattr(item, "callspec") else None
+        if isinstance(lesson, catalog.Lesson):
+            item.add_marker(pytest.mark.xdist_group(lesson.path.stem))
+        elif item.path.parent.name[:1] == "0":
+            item.add_marker(pytest.mark.xdist_group(lesson_of(item.path).stem))
+
+
+def lesson_of(test_file):
+    """tests/CHAPTER/test_NN_x.py → CHAPTER/NN_x_demo.py"""
+    stem = test_file.stem.removeprefix("test_")
+    return catalog.ROOT / test_file.parent.name / f"{stem}_demo.py"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_stray_loop():
     """looptime asks every test for the current loop; up to 3.13 that makes one, never closed."""
@@ -59,13 +75,11 @@ def needed_services(request):
 
 @pytest.fixture
 def lesson(request, monkeypatch, needed_services):
-    """The lesson that this test file is about: tests/CHAPTER/test_NN_x.py → CHAPTER/NN_x_demo.py.
+    """The lesson that this test file is about, imported; the services that it needs are up.
 
-    Imported by its own name, so that process pools can pickle its functions; the services that it
-    needs are up.
+    Imported by its own name, so that process pools can pickle its functions.
     """
-    chapter, stem = request.path.parent.name, request.path.stem.removeprefix("test_")
-    path = catalog.ROOT / chapter / f"{stem}_demo.py"
+    path = lesson_of(request.path)
     needed_services(catalog.Lesson(path))
     monkeypatch.syspath_prepend(path.parent)
     return importlib.import_module(path.stem)

@@ -103,7 +103,9 @@ class State {
         this.jobs.set(event.j, { ...this.jobs.get(event.j), ...event, started: event.t });
         break;
       case "thr-":
-        this.jobs.set(event.j, { ...this.jobs.get(event.j), finished: event.t });
+        // The executor may call the job done before its thread has left it.
+        if (this.jobs.has(event.j))
+          this.jobs.set(event.j, { ...this.jobs.get(event.j), finished: event.t });
         break;
       case "jobdone":
         this.jobs.delete(event.j);

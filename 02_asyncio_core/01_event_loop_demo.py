@@ -52,7 +52,7 @@
        3.12 起警告 DeprecationWarning: There is no current event loop，
        3.14 起是 RuntimeError: There is no current event loop in thread 'MainThread'.
        换成 asyncio.run(…)（第 1 节），要多次运行就用 asyncio.Runner（第 2 节）。
-    4. 不用 pip install asyncio：那是一个无关的旧包，asyncio 就在标准库里。
+    4. 不用 pip install asyncio：包索引上那个今天是空壳，从前是旧移植；asyncio 就在标准库里。
 
 动手试试
     1. 第 3 节里让乙的第二件事再 call_soon 自己，永不停止。闹钟还会响吗？为什么？

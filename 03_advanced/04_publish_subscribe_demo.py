@@ -99,7 +99,7 @@ class Broker:
 
 
 class RedisBroker:
-    """同样的 publish 和 subscribe，通配符 (glob) 的写法也一样。"""
+    """同样的 publish 和 subscribe，通配符 (glob) * 和 ? 的写法也一样。"""
 
     def __init__(self, client: Redis) -> None:
         self._client = client

@@ -34,9 +34,9 @@
     阿强被杀时名下 5 单，别人做完 5 单
 
 动手试试
-    1. 把第 3 节的 SERVE_ONCE 换成先在 Python 里 sismember，再 hincrby。还安全吗？
+    1. 把第 3 节的 SERVE_ONCE 换成在 Python 里先 sismember，再 hincrby，再 sadd。还安全吗？
     2. 第 6 节把 IDLE 改成 0：两位厨师会同时做一单，客人会多收到面吗？换成 serve_carelessly 呢？
-    3. 在 cook_one 里把 cross_off 挪到 serve_once 前面，再在两行之间 raise：丢了几单？
+    3. 第 3 节在 serve(place, id) 前面就 cross_off(id)：小美还接得到这一单吗？（报的错就是答案）
 """
 
 import argparse
@@ -283,9 +283,9 @@ async def work(place: Kitchen, cook: str, orders: int) -> None:
 async def account_for_every_order(redis: Redis) -> dict[str, int]:
     dishes = ["外星拉面" if number in (50, 150) else "牛肉面" for number in range(200)]
     async with kitchen(redis, *dishes) as place:
-        async with another_process(place, "阿强", 5) as cook:
+        async with another_process(place, "阿强", 5) as victim:
             held = await redis.xpending_range(place.orders, GROUP, "-", "+", 99, "阿强")
-            cook.kill()
+            victim.kill()
             async with asyncio.TaskGroup() as group:
                 for cook in ("小美", "老李"):
                     group.create_task(work(place, cook, len(dishes)))

@@ -402,6 +402,8 @@ def test_names_the_job(name, wait_in):
     else:
         assert sorted(kinds) == ["job", "jobdone", "thr+", "thr-"]
         assert kinds[:2] == ["job", "thr+"]
+        names = {event["fn"] for event in run.trace["ev"] if event.get("fn")}
+        assert names == {"sleep"}  # the learner's function, not Context.run
 
 
 def test_position_is_that_of_the_expression(script, recorded):

@@ -4,6 +4,7 @@ Each is woven into the function (see weave.py). `install` is called once, when a
 imported; loops, tasks and handles that exist by then are seen from their next step on.
 """
 
+import contextvars
 import threading
 import types
 from asyncio import base_events, events, tasks, timeouts
@@ -39,9 +40,10 @@ def task_of(callback: Callable) -> object | None:
 
 
 def callback_name(callback: Callable) -> str:
-    """The qualified name, looked up behind functools.partial."""
+    """The qualified name, looked up behind functools.partial and, for to_thread, Context.run."""
     while hasattr(callback, "func"):
-        callback = callback.func
+        in_context = isinstance(getattr(callback.func, "__self__", None), contextvars.Context)
+        callback = callback.args[0] if in_context and callback.args else callback.func
     return getattr(callback, "__qualname__", None) or type(callback).__name__
 
 

@@ -112,3 +112,11 @@ def test_threads_are_waited_for_in_real_time(script, recorded):
 def test_both_clocks_give_the_same_output(script, recorded, plain):
     path = script(KITCHEN.replace("3600", "0.2").replace("60)", "0.01)"))
     assert recorded(path, options={"virtual": True}).stdout == plain(path).stdout
+
+
+def test_lines_keep_the_same_clock_as_everything_else(script, recorded):
+    run = recorded(script(KITCHEN), options={"virtual": True})
+    times = [event["t"] for event in run.trace["ev"]]
+    assert {"line", "run", "timer"} <= {event["k"] for event in run.trace["ev"]}
+    after_the_import = times[[event["k"] for event in run.trace["ev"]].index("run") :]
+    assert after_the_import == sorted(after_the_import)

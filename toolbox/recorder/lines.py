@@ -23,7 +23,7 @@ def _monitor(recording: Recording, generators: Generators) -> None:
     events = monitoring.events
     tool = next(number for number in (3, 4, 1, 0) if monitoring.get_tool(number) is None)
     monitoring.use_tool_id(tool, TOOL_NAME)
-    ev, now, cap, here = recording.ev, recording.now, recording.cap, recording.here
+    ev, cap, here = recording.ev, recording.cap, recording.here
     short, is_users, disable = recording._short, recording.is_users, monitoring.DISABLE
 
     def line(code, number):
@@ -38,7 +38,7 @@ def _monitor(recording: Recording, generators: Generators) -> None:
         left = recording.lines_left
         if left:
             recording.lines_left = left - 1
-            ev.append(("line", now(), here.T, name, number, left == 1 or None))
+            ev.append(("line", recording.now(), here.T, name, number, left == 1 or None))
 
     def only_generators(hook):
         def callback(code, offset, *value):
@@ -71,14 +71,14 @@ def _monitor(recording: Recording, generators: Generators) -> None:
 
 
 def _trace(recording: Recording, generators: Generators) -> None:
-    ev, now, cap, here = recording.ev, recording.now, recording.cap, recording.here
+    ev, cap, here = recording.ev, recording.cap, recording.here
     short, is_users, decided = recording._short, recording.is_users, recording._is_users
 
     def local(frame, event, value):
         if event == "line" and (left := recording.lines_left) and len(ev) < cap:
             recording.lines_left = left - 1
             name = short[frame.f_code.co_filename]
-            ev.append(("line", now(), here.T, name, frame.f_lineno, left == 1 or None))
+            ev.append(("line", recording.now(), here.T, name, frame.f_lineno, left == 1 or None))
         return local
 
     def local_generator(frame, event, value):

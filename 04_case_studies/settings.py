@@ -117,10 +117,13 @@ async def _to_the_end(main: Callable[[], Awaitable[None]]) -> None:
     cancel_main = signal.getsignal(signal.SIGINT)  # asyncio.run 装上的
     if not callable(cancel_main):  # 后台作业不理 Ctrl-C (SIG_IGN)
         return await main()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         _interrupted.append(number)
         cancel_main(number, frame)
+        # 取消若被吞掉，程序可能等在一个再没人叫醒的地方：过 6 秒（收摊该收完了）再取消一次
+        loop.call_soon_threadsafe(loop.call_later, 6, task.cancel)
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:

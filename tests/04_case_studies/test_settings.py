@@ -309,3 +309,18 @@ def test_a_group_that_failed_is_not_mistaken_for_ctrl_c():
 def test_ctrl_c_after_a_group_that_failed_still_ends_with_130():
     ran = run_main(FAILED_WHILE_CLOSING + INTERRUPTED)
     assert (ran.returncode, ran.stderr) == (130, "已中断\n")
+
+
+STUCK = """
+import signal
+signal.raise_signal(signal.SIGINT)
+try:
+    await asyncio.sleep(5)
+except asyncio.CancelledError:
+    await asyncio.get_running_loop().create_future()  # swallowed, and nobody will complete this
+"""
+
+
+def test_a_program_that_swallowed_ctrl_c_and_is_stuck_is_cancelled_again():
+    ran = run_main(STUCK)
+    assert (ran.returncode, ran.stderr) == (130, "已中断\n")

@@ -8,9 +8,9 @@ import re
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from toolbox.catalog import ROOT
+
 REQUIREMENTS = ROOT / "requirements.txt"
 VENV = ROOT / ".venv"
 VENV_PYTHON = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))

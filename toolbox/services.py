@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).resolve().parents[1]
+from toolbox.catalog import ROOT
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncio-tutorial"
 REDIS_PORT, MYSQL_PORT = 6379, 3306
 MYSQL_USER = "root:tutorial"

@@ -26,6 +26,7 @@ python tutorial.py 命令
   run 2.3 | 02 | all    运行一课、一章或全部；后面以 - 开头的参数交给这一课，例如 run 4.3 --serve
   trace 2.3             看事件循环：录下一课或任一脚本，画成时间线和网页；-- 后面是它的参数
                         选项 --time 按真实时间，--open 打开网页，--json、--perfetto 写文件
+  bench [crawler …]     把各课的说法和别的做法放在一起量；--quick 看个大概，bench soak 是耐久试验
   test [pytest 的参数]  运行测试
   services              启动 Redis 和 MySQL，直到 Ctrl-C
   doctor                检查环境：有什么，缺什么，怎么补
@@ -229,6 +230,15 @@ def trace(arguments: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+# ── bench ──
+
+
+def bench(arguments: list[str]) -> int:
+    from toolbox.bench import command
+
+    return command.run(arguments)
+
+
 # ── test ──
 
 
@@ -309,6 +319,7 @@ COMMANDS = {
     "list": list_lessons,
     "run": run,
     "trace": trace,
+    "bench": bench,
     "test": test,
     "services": hold_services,
     "doctor": doctor,

@@ -1,0 +1,1 @@
+"""One file for each subject; each has `BENCHMARKS`, a list of model.Benchmark."""

@@ -21,6 +21,10 @@ class Mistake(Exception):
 def run(arguments: list[str]) -> int:
     """Measure what was asked for (all, if nothing was); 2 for a mistake, 1 if a row was refused
     for doing other work or failing, else 0. A missed target is a finding and no failure."""
+    if arguments[:1] == ["soak"]:
+        from toolbox.bench.soak import command
+
+        return command.run(arguments[1:])
     try:
         asked, runs, quick = read(arguments)
     except Mistake as reason:

@@ -493,6 +493,28 @@ def long_trace(tea: dict, tasks: int, lines: int) -> dict:
     return {**tea, "ev": events}
 
 
+def test_lines_that_were_not_recorded_are_said_so(open_page, recorded, tmp_path):
+    script = tmp_path / "busy.py"
+    script.write_text(
+        "import asyncio\n\n"
+        "async def count():\n"
+        "    for n in range(300):\n"
+        "        n += 1\n"
+        "    await asyncio.sleep(0)\n\n"
+        "asyncio.run(count())\n",
+        encoding="utf-8",
+    )
+    tab = open_page(recorded(script))
+    go(tab, k="line", more=True)
+    assert sentence(tab).endswith("（这一步执行的行太多了，后面的没有录）")
+    assert "只录了开头" in tab.locator("#notes").inner_text()
+    tab.keyboard.press("l")
+    assert sentence(tab).endswith("the rest were not recorded)")
+    assert "only the first of them were recorded" in tab.locator("#notes").inner_text()
+    tab.keyboard.press("ArrowLeft")
+    assert "not recorded" not in sentence(tab)
+
+
 def test_many_lines_are_thinned_and_the_page_says_so(open_page, tea):
     trace = long_trace(tea, 1000, 100)
     tab = open_page(trace)

@@ -144,6 +144,7 @@ const ZH = {
     cut: (shown, all) => `太长了：只画出前 ${shown} 个事件，一共录了 ${all} 个。`,
     lines: (lines) =>
       lines ? `太长了：任务每跑一次只画开头 ${lines} 行，切换和等待都在。` : "太长了：不画源代码的逐行执行，切换和等待都在。",
+    more: "有的一步执行了太多行，只录了开头，切换和等待都在。",
     died: (exc) => `脚本最后因 ${exc} 结束。`,
   },
 
@@ -302,7 +303,10 @@ const ZH = {
       case "end":
         return this.ends(e, now);
       case "line":
-        return say`${who} 执行第 ${String(e.l)} 行：${code(shorten(sourceOf(e.f, e.l), 70))}`;
+        return [
+          ...say`${who} 执行第 ${String(e.l)} 行：${code(shorten(sourceOf(e.f, e.l), 70))}`,
+          ...(e.more ? ["（这一步执行的行太多了，后面的没有录）"] : []),
+        ];
       case "out":
         return say`${who} ${e.s === "stderr" ? "在 stderr " : ""}印出：${code(shorten(e.text.trim(), 70))}`;
       case "job":
@@ -489,6 +493,7 @@ const EN = {
       lines
         ? `Too long: of each run of a task, only its first ${lines} lines are shown. Switches and waits are complete.`
         : "Too long: single lines are not shown. Switches and waits are complete.",
+    more: "Some steps run too many lines: only the first of them were recorded. Switches and waits are complete.",
     died: (exc) => `The script ended with ${exc}.`,
   },
 
@@ -642,7 +647,10 @@ const EN = {
       case "end":
         return this.ends(e, now);
       case "line":
-        return say`${who} runs line ${String(e.l)}: ${code(shorten(sourceOf(e.f, e.l), 70))}`;
+        return [
+          ...say`${who} runs line ${String(e.l)}: ${code(shorten(sourceOf(e.f, e.l), 70))}`,
+          ...(e.more ? [" (this step runs too many lines; the rest were not recorded)"] : []),
+        ];
       case "out":
         return say`${who} prints${e.s === "stderr" ? " to stderr" : ""}: ${code(shorten(e.text.trim(), 70))}`;
       case "job":

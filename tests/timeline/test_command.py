@@ -251,3 +251,24 @@ def test_what_a_lesson_needs_is_started_as_run_does(monkeypatch, tmp_path):
         event["text"] for event in json.loads(kept.read_text("utf-8"))["ev"] if "text" in event
     ]
     assert texts == ["redis://127.0.0.1:1\n"]
+
+
+@pytest.mark.parametrize("chapter", ["02", "04"])
+def test_case_studies_are_recorded_without_lines_where_lines_slow_libraries(
+    chapter, monkeypatch, tmp_path, capsys
+):
+    """On Python 3.11, lines make every call of a library slow: 4.4 would meet its own timeouts."""
+    lesson = catalog.Lesson(tmp_path / f"{chapter}_x" / "01_x_demo.py")
+    lesson.path.parent.mkdir()
+    text = "import asyncio\n\nasync def main():\n    pass\n\nasyncio.run(main())\n"
+    lesson.path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(catalog, "lessons", lambda: [lesson])
+    kept, page = tmp_path / "kept.json", tmp_path / "page.html"
+    files = ["--json", str(kept), "--html", str(page)]
+    assert cli.trace([lesson.number, *files]) == 0
+    lines = sys.version_info >= (3, 12) or chapter != "04"
+    kinds = {event["k"] for event in json.loads(kept.read_text("utf-8"))["ev"]}
+    assert {"run", "end"} <= kinds
+    assert ("line" in kinds) is lines
+    said = "Python 3.11 上逐行录会拖慢库，第 4 章各课的超时会先到：这次不录逐行执行\n"
+    assert capsys.readouterr().err == ("" if lines else said)

@@ -515,6 +515,14 @@ def test_lines_that_were_not_recorded_are_said_so(open_page, recorded, tmp_path)
     assert "not recorded" not in sentence(tab)
 
 
+def test_a_trace_without_lines_is_said_so(open_page, tea):
+    tea["ev"] = [event for event in tea["ev"] if event["k"] != "line"]
+    tab = open_page(tea)
+    assert tab.locator("#notes").inner_text() == "没有录源代码的逐行执行，切换和等待都在。"
+    tab.keyboard.press("l")
+    assert "Single lines were not recorded" in tab.locator("#notes").inner_text()
+
+
 def test_many_lines_are_thinned_and_the_page_says_so(open_page, tea):
     trace = long_trace(tea, 1000, 100)
     tab = open_page(trace)

@@ -144,6 +144,7 @@ const ZH = {
     cut: (shown, all) => `太长了：只画出前 ${shown} 个事件，一共录了 ${all} 个。`,
     lines: (lines) =>
       lines ? `太长了：任务每跑一次只画开头 ${lines} 行，切换和等待都在。` : "太长了：不画源代码的逐行执行，切换和等待都在。",
+    noLines: "没有录源代码的逐行执行，切换和等待都在。",
     more: "有的一步执行了太多行，只录了开头，切换和等待都在。",
     died: (exc) => `脚本最后因 ${exc} 结束。`,
   },
@@ -493,6 +494,7 @@ const EN = {
       lines
         ? `Too long: of each run of a task, only its first ${lines} lines are shown. Switches and waits are complete.`
         : "Too long: single lines are not shown. Switches and waits are complete.",
+    noLines: "Single lines were not recorded. Switches and waits are complete.",
     more: "Some steps run too many lines: only the first of them were recorded. Switches and waits are complete.",
     died: (exc) => `The script ended with ${exc}.`,
   },

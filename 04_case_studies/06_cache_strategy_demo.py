@@ -62,6 +62,7 @@ async def read(shop: Shop, fruit: str, together: asyncio.Barrier | None = None) 
     if price := await shop.redis.get(shop.key(fruit)):
         return int(price)
     if together:
+        settings.stop_if_cancelled()
         await together.wait()  # 让每个人都在别人填好之前看过缓存：最坏的那种巧合
     price = await shop.look_up(fruit)
     if price is not None:
@@ -173,6 +174,7 @@ async def read_under_lock(shop: Shop, fruit: str, together: asyncio.Barrier) -> 
     """跨进程的 single-flight：谁拿到 Redis 锁谁查库，其余的等着看缓存。"""
     if price := await shop.redis.get(shop.key(fruit)):
         return int(price)
+    settings.stop_if_cancelled()
     await together.wait()
     # timeout：拿锁的人死了，锁自己会开；它只挡住大多数重复，不保证正确
     async with shop.redis.lock(shop.key(f"lock-{fruit}"), timeout=10, sleep=0.01):

@@ -127,6 +127,7 @@ async def crew(redis: Redis, size: int) -> AsyncIterator[list[Process]]:
 async def keep_knocking(broker: distributed.OnceBroker) -> None:
     while True:
         await broker.find_task("knock").kiq()
+        settings.stop_if_cancelled()
         await asyncio.sleep(0.25)
 
 

@@ -21,6 +21,7 @@ MYSQL_REFUSES = frozenset((1045, 1698))  # 1698：这个账号只许从本机的
 MYSQL_IS_AWAY = MYSQL_REFUSES | {1040, 1044, 1053, 1129, 1130, 1203, 1226, 1927}
 MYSQL_IS_AWAY |= {2002, 2003, 2006, 2013, 4031}
 _interrupted: list[int] = []  # 收到过的 SIGINT
+_main: asyncio.Task | None = None
 REDIS_POOL_IS_FULL = "No connection available."  # BlockingConnectionPool 等过了 timeout
 
 
@@ -70,12 +71,14 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def stop_if_cancelled() -> None:
-    """问一句：Ctrl-C 是不是已经来过？来过就抛 CancelledError。
+    """问一句：是不是已经有人取消了我？是就抛 CancelledError。
 
     Python 3.11 的 asyncio.wait_for 会吞掉恰好在它完成时到的取消（3.12 修好了）；
-    redis 发命令时用它，于是被取消的任务可能像没事一样接着跑。
+    redis 发命令时用它，于是被取消的任务可能像没事一样接着跑。用 redis 的循环和等别人的地方都要问。
     """
-    if _interrupted:
+    task = asyncio.current_task()
+    # 主任务不看 cancelling()：3.13 以前，TaskGroup 收场时可能多记一次；对它看有没有过 Ctrl-C
+    if _interrupted or (task is not _main and task.cancelling()):
         raise asyncio.CancelledError
 
 
@@ -113,11 +116,12 @@ def explain(error: BaseException) -> str | None:
 
 
 async def _to_the_end(main: Callable[[], Awaitable[None]]) -> None:
-    # 不看 task.cancelling()：3.13 以前，TaskGroup 收场时可能多记一次取消
+    global _main
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    _main = task
     cancel_main = signal.getsignal(signal.SIGINT)  # asyncio.run 装上的
     if not callable(cancel_main):  # 后台作业不理 Ctrl-C (SIG_IGN)
         return await main()
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         _interrupted.append(number)

@@ -2,6 +2,7 @@ import asyncio
 import importlib
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -35,6 +36,21 @@ def ctrl_c_reaches_children():
     """A shell's background job ignores SIGINT, and its children would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_failed_test_waits_for_nobody():
+    """`with Popen(…)` waits for the child, whatever happened; one that hangs would hang the suite."""
+    leave = subprocess.Popen.__exit__
+
+    def leave_or_kill(child, kind, error, traceback):
+        if kind is not None:
+            child.kill()
+        return leave(child, kind, error, traceback)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__exit__", leave_or_kill)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -246,6 +246,25 @@ def test_ctrl_c_is_not_forgotten_when_somebody_swallows_it():
     assert (ran.returncode, ran.stderr) == (130, "已中断\n")
 
 
+SWALLOWED_IN_A_GROUP = """
+import contextlib
+async def deaf():
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)  # as 3.11's wait_for does, under redis
+    settings.stop_if_cancelled()
+    await asyncio.get_running_loop().create_future()
+async with asyncio.TaskGroup() as group:
+    group.create_task(deaf())
+    await asyncio.sleep(0)
+    raise settings.BadUrl("散了吧")
+"""
+
+
+def test_a_task_that_swallowed_its_cancellation_can_ask():
+    ran = run_main(SWALLOWED_IN_A_GROUP)
+    assert (ran.returncode, ran.stderr) == (2, "散了吧\n")
+
+
 NESTED_GROUPS = """
 from redis.asyncio import Redis
 async def ask():

@@ -32,11 +32,11 @@ def run(arguments: list[str]) -> int:
         return 2
     FOLDER.mkdir(exist_ok=True)
     failed = False
-    for subject, benchmark in asked:
+    for module, benchmark in asked:
         with progress() as say:
             try:
                 tables = [
-                    rounds.measure(subject, benchmark, 1 if quick else 5, quick, say)
+                    rounds.measure(module, benchmark, 1 if quick else 5, quick, say)
                     for _ in range(runs)
                 ]
             except Missing as reason:

@@ -1,5 +1,6 @@
 """Run the rows of a benchmark in turn, round after round, and judge what came out."""
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -8,6 +9,7 @@ import os
 import pkgutil
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,21 +53,22 @@ class Measured:
 
 
 def benchmarks() -> dict[str, tuple[str, Benchmark]]:
-    """All benchmarks by name, each with the file of suite/ that it stands in."""
+    """All benchmarks by name, each with the module of suite/ that it stands in."""
     found = {}
-    for module in pkgutil.iter_modules(suite.__path__):
-        subject = importlib.import_module(f"{suite.__name__}.{module.name}")
-        found |= {benchmark.name: (module.name, benchmark) for benchmark in subject.BENCHMARKS}
+    for module in pkgutil.iter_modules(suite.__path__, f"{suite.__name__}."):
+        for benchmark in importlib.import_module(module.name).BENCHMARKS:
+            found[benchmark.name] = (module.name, benchmark)
     return found
 
 
 def measure(
-    subject: str, benchmark: Benchmark, rounds: int, quick: bool, say: Callable[[str], None]
+    module: str, benchmark: Benchmark, rounds: int, quick: bool, say: Callable[[str], None]
 ) -> list[Measured]:
     """Run every row `rounds` times, alternating; `say` gets a line before each run.
 
-    A row that is not installed, fails, or does other work than the first one is refused and not
-    run again. Raises Missing when the stage cannot be set.
+    `module` is the one whose BENCHMARKS hold the benchmark: workers import it. A row that is not
+    installed, fails, or does other work than the first one is refused and not run again. Raises
+    Missing when the stage cannot be set.
     """
     table = [Measured(row.name, refusal=_not_installed(row)) for row in benchmark.rows]
     with benchmark.stage() as stage:
@@ -73,7 +76,7 @@ def measure(
             for index, measured in enumerate(table):
                 if not measured.refusal:
                     say(f"{benchmark.name} 第 {number + 1}/{rounds} 轮：{measured.name}")
-                    _run_once(subject, benchmark, index, measured, stage, quick)
+                    _run_once(module, benchmark, index, measured, stage, quick)
                     _compare_work(table, measured)
     for measured in table:
         _check_server(benchmark, measured)
@@ -81,27 +84,39 @@ def measure(
 
 
 def _run_once(
-    subject: str, benchmark: Benchmark, index: int, measured: Measured, stage: Stage, quick: bool
+    module: str, benchmark: Benchmark, index: int, measured: Measured, stage: Stage, quick: bool
 ) -> None:
-    words = [subject, benchmark.name, str(index), "quick" if quick else "full"]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "toolbox.bench.worker", *words],
-            cwd=catalog.ROOT,
-            input=json.dumps(stage),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=LONGEST,
-        )
-    except subprocess.TimeoutExpired:
-        measured.refusal = f"{LONGEST:.0f} 秒还没跑完"
+    words = [module, benchmark.name, str(index), "quick" if quick else "full"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "toolbox.bench.worker", *words],
+        cwd=catalog.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as worker:
+        try:
+            output, errors = worker.communicate(json.dumps(stage), timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            measured.refusal = f"{LONGEST:.0f} 秒还没跑完"
+            return
+        finally:  # the servers that it started, too; they may outlive it when it fails
+            _kill_group(worker)
+    if worker.returncode:
+        last = errors.strip().splitlines()[-1:] or ["没有说为什么"]
+        measured.refusal = f"退出码 {worker.returncode}：{last[0]}"
         return
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["没有说为什么"]
-        measured.refusal = f"退出码 {done.returncode}：{last[0]}"
+    measured.outcomes.append(Outcome(**json.loads(output.splitlines()[-1])))
+
+
+def _kill_group(worker: subprocess.Popen) -> None:
+    if os.name != "posix":
+        worker.kill()
         return
-    measured.outcomes.append(Outcome(**json.loads(done.stdout.splitlines()[-1])))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _compare_work(table: list[Measured], measured: Measured) -> None:

@@ -1,4 +1,4 @@
-"""python -m toolbox.bench.worker SUBJECT BENCHMARK ROW QUICK < stage.json: run one row once.
+"""python -m toolbox.bench.worker MODULE BENCHMARK ROW QUICK < stage.json: run one row once.
 
 Prints the outcome as the last line, JSON. A process for every run: no row inherits another's
 memory, caches or loop.
@@ -16,10 +16,8 @@ from toolbox.bench.model import Benchmark, Outcome
 
 
 def main() -> None:
-    subject, name, row, quick = sys.argv[1:]
-    benchmarks: list[Benchmark] = importlib.import_module(
-        f"toolbox.bench.suite.{subject}"
-    ).BENCHMARKS
+    module, name, row, quick = sys.argv[1:]
+    benchmarks: list[Benchmark] = importlib.import_module(module).BENCHMARKS
     rows = next(benchmark for benchmark in benchmarks if benchmark.name == name).rows
     stage = json.load(sys.stdin)
     started = time.process_time() + _children_cpu()

@@ -46,6 +46,10 @@
     ── 10. 取消只是你不等了：服务器还在跑，锁还在手里 ──
     超时: 服务器还在跑 ['SELECT SLEEP(0.7)']，下一个写的人等锁 ≈0.59 秒
     超时，再 KILL QUERY: 服务器还在跑 ['SELECT SLEEP(0.7)']，下一个写的人等锁 ≈0.01 秒
+    ── 11. 同一轮循环里的 50 个查询，合成一条 ──
+    一个一个问: 50 条 SELECT，≈8.4 毫秒，本进程 CPU ≈4.6
+    50 个任务各自 load: 1 条 SELECT，≈1.3 毫秒，本进程 CPU ≈1.1
+    快 ≈6.5 倍
 
 视频勘误
     示例 2 的 asyncio.wait([coro, coro]) 从 Python 3.11 起是
@@ -58,6 +62,8 @@
     2. 第 5 节让一个人先锁东门站再锁西门站，另一个人反过来：服务器怎样收场？（错误号 1213）
     3. 第 7 节读 10 行就 break：离开 async with 时，SSCursor 会把剩下的行全读完才放手。
        给 SQL 加上 LIMIT 10，再比一次用时。
+    4. 第 11 节里，有人在 load() 前先 await asyncio.sleep(0) 一次，发几条 SELECT？两次呢？
+       loader.py 里去掉 asyncio.shield，让一个任务在 load() 时被取消，别的 49 个会怎样？
 """
 
 import asyncio
@@ -68,63 +74,22 @@ from collections.abc import AsyncIterator
 
 import aiomysql
 import settings
+from bike_city import DATABASE, EAST, LIBRARY, WEST, administer, ask, ask_pool, bike_city, options
+from loader import Loader  # 第 11 节的主角，30 行
 
-DATABASE = "asyncio_tutorial_mysql"
-EAST, WEST, LIBRARY = "东门站", "西门站", "图书馆站"
 READ = "SELECT bikes FROM dock WHERE name = %s"
 WRITE = "UPDATE dock SET bikes = %s WHERE name = %s"
 TAKE = "UPDATE dock SET bikes = bikes - %s WHERE name = %s"
-
-
-def options(**changes: object) -> dict[str, object]:
-    # 要加密就再给 ssl=…，并用 SHOW STATUS LIKE 'Ssl_cipher' 核对：服务器没开 TLS 时，它默默走明文
-    return {**settings.mysql_options(), "db": DATABASE, **changes}
-
-
-async def ask(conn: aiomysql.Connection, sql: str, *args: object) -> tuple[tuple, ...]:
-    async with conn.cursor() as cursor:
-        await cursor.execute(sql, args)
-        return await cursor.fetchall()
-
-
-async def ask_pool(pool: aiomysql.Pool, sql: str, *args: object) -> tuple[tuple, ...]:
-    async with pool.acquire() as conn:
-        return await ask(conn, sql, *args)
 
 
 async def bikes_at(pool: aiomysql.Pool, *docks: str) -> list[int]:
     return [(await ask_pool(pool, READ, dock))[0][0] for dock in docks]
 
 
-async def administer(statement: str) -> None:
-    """在一条不选库、不占池子的连接上执行一句管理语句。"""
-    try:  # connect_timeout 只管 TCP 接通；接通后不说话的服务器，没有这个时限就等到永远
-        async with asyncio.timeout(5), aiomysql.connect(**settings.mysql_options()) as conn:
-            # IF EXISTS 的提示 (note) 会被 aiomysql 变成 Python 警告，先让服务器别提
-            await ask(conn, "SET sql_notes = 0")
-            await ask(conn, statement)
-    except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, "5 秒没有回音") from error
-
-
-@contextlib.asynccontextmanager
-async def bike_city() -> AsyncIterator[aiomysql.Pool]:
-    """共享单车的库，只在 async with 里存在；Ctrl-C 和出错也会删掉。"""
-    drop = f"DROP DATABASE IF EXISTS {DATABASE}"  # 库名不能当参数，只拼自己的常量
-    await administer(drop)  # 上一次被强杀，可能留下了它
-    try:
-        await administer(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
-        # 池子忘了关，连接会在循环关闭之后才被回收：Event loop is closed
-        # pool_recycle：闲得太久的连接，服务器会单方面挂断 (wait_timeout)，借出前先换新
-        async with aiomysql.create_pool(**options(), maxsize=5, pool_recycle=300) as pool:
-            key = "id INT AUTO_INCREMENT PRIMARY KEY"
-            await ask_pool(pool, f"CREATE TABLE dock ({key}, name VARCHAR(20) UNIQUE, bikes INT)")
-            await ask_pool(pool, f"CREATE TABLE ride ({key}, rider VARCHAR(60), minutes INT)")
-            for dock, bikes in ((EAST, 10), (WEST, 10), (LIBRARY, 4)):
-                await ask_pool(pool, "INSERT INTO dock (name, bikes) VALUES (%s, %s)", dock, bikes)
-            yield pool
-    finally:
-        await administer(drop)
+async def sent(conn: aiomysql.Connection, kind: str) -> int:
+    """服务器替这条连接记的账：它执行过几条 INSERT 或 SELECT。"""
+    [(_, count)] = await ask(conn, f"SHOW SESSION STATUS LIKE 'Com_{kind}'")
+    return int(count)
 
 
 @contextlib.asynccontextmanager
@@ -228,18 +193,16 @@ async def take_two_at_once(pool: aiomysql.Pool) -> list[int]:
 async def insert_many(pool: aiomysql.Pool) -> list[int]:
     """aiomysql 用正则表达式找 VALUES，两边都要有空白才合成一条；找不到就悄悄逐行执行。"""
     rides = [(f"骑手 {number}", number % 60) for number in range(500)]
-    sent = []
+    used = []
     for values in ("VALUES(%s, %s)", "VALUES (%s, %s)"):
         # 在一个事务里比，逐行的那边才不用每行等一次磁盘
         async with pool.acquire() as conn, conn.cursor() as cursor, transaction(conn):
-            [(_, before)] = await ask(conn, "SHOW SESSION STATUS LIKE 'Com_insert'")
-            started = time.perf_counter()
+            before, started = await sent(conn, "insert"), time.perf_counter()
             await cursor.executemany(f"INSERT INTO ride (rider, minutes) {values}", rides)
             spent = (time.perf_counter() - started) * 1000
-            [(_, after)] = await ask(conn, "SHOW SESSION STATUS LIKE 'Com_insert'")
-        sent.append(int(after) - int(before))
-        print(f"{values}: {len(rides)} 行用了 {sent[-1]} 条 INSERT，≈{spent:.0f} 毫秒")
-    return sent
+            used.append(await sent(conn, "insert") - before)
+        print(f"{values}: {len(rides)} 行用了 {used[-1]} 条 INSERT，≈{spent:.0f} 毫秒")
+    return used
 
 
 async def stream_rows(pool: aiomysql.Pool) -> list[tuple[int, int]]:
@@ -335,6 +298,40 @@ async def stop_the_server_too(pool: aiomysql.Pool) -> list[list[str]]:
     return seen
 
 
+async def load_in_one_query(pool: aiomysql.Pool) -> list[tuple[int, list[int]]]:
+    """慢在每条查询的固定开销（拼、发、逐个拆包），不在找行；服务器在远处，每条还要加一个来回。"""
+    async with pool.acquire() as conn, conn.cursor() as cursor:
+        rides = [(f"骑手 {number}", number) for number in range(50)]
+        await cursor.executemany("INSERT INTO ride (rider, minutes) VALUES (%s, %s)", rides)
+        ids = range(cursor.lastrowid, cursor.lastrowid + len(rides))
+
+        async def fetch(ids: list[int]) -> dict[int, int]:
+            marks = ", ".join(["%s"] * len(ids))  # 一个值一个 %s：列表不能当一个参数
+            sql = f"SELECT id, minutes FROM ride WHERE id IN ({marks})"
+            return dict(await ask(conn, sql, *ids))
+
+        async def one_by_one() -> list[int]:
+            return [(await fetch([ride]))[ride] for ride in ids]
+
+        async def load_at_once() -> list[int]:
+            async with asyncio.TaskGroup() as group:
+                loader = Loader(group, fetch)
+                tasks = [group.create_task(loader.load(ride)) for ride in ids]
+            return [task.result() for task in tasks]
+
+        seen, spent = [], []
+        for title, way in {"一个一个问": one_by_one, "50 个任务各自 load": load_at_once}.items():
+            before = await sent(conn, "select")
+            cpu, started = time.process_time(), time.perf_counter()
+            minutes = await way()
+            spent.append((time.perf_counter() - started) * 1000)
+            cpu = (time.process_time() - cpu) * 1000
+            seen.append((await sent(conn, "select") - before, minutes))
+            print(f"{title}: {seen[-1][0]} 条 SELECT，≈{spent[-1]:.1f} 毫秒，本进程 CPU ≈{cpu:.1f}")
+    print(f"快 ≈{spent[0] / spent[1]:.1f} 倍")
+    return seen
+
+
 SECTIONS = {
     "1. 等网络的是 execute；fetch 只是从内存里取": connect_and_fetch,
     "2. 值走参数，永远不拼进 SQL": pass_values_as_parameters,
@@ -346,6 +343,7 @@ SECTIONS = {
     "8. 一条连接，同一刻只能有一个查询；要两个，就从池里借两条": query_two_at_once,
     "9. 借连接也要限时": borrow_with_a_deadline,
     "10. 取消只是你不等了：服务器还在跑，锁还在手里": stop_the_server_too,
+    "11. 同一轮循环里的 50 个查询，合成一条": load_in_one_query,
 }
 
 

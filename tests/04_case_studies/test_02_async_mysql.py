@@ -160,6 +160,106 @@ async def test_a_cancelled_query_runs_on_until_it_is_killed(lesson, city):
     assert await lesson.bikes_at(city, lesson.EAST) == [8]
 
 
+async def test_fifty_loads_of_one_tick_are_one_query(lesson, city, capsys):
+    assert await lesson.load_in_one_query(city) == [(50, [*range(50)]), (1, [*range(50)])]
+    assert "50 个任务各自 load: 1 条 SELECT" in capsys.readouterr().out
+
+
+class Fetch:
+    """Docks by number from the real server; keeps what it was asked for, may be made to wait."""
+
+    def __init__(self, lesson, pool, slow=0):
+        self.lesson, self.pool, self.slow, self.asked = lesson, pool, slow, []
+
+    async def __call__(self, ids):
+        self.asked.append(ids)
+        marks = ", ".join(["%s"] * len(ids))
+        sql = f"SELECT id, bikes, SLEEP(%s) FROM dock WHERE id IN ({marks})"
+        return {
+            row[0]: row[1] for row in await self.lesson.ask_pool(self.pool, sql, self.slow, *ids)
+        }
+
+
+async def test_a_missing_row_is_none_and_a_key_is_asked_for_once(lesson, city):
+    fetch = Fetch(lesson, city)
+    async with asyncio.TaskGroup() as group:
+        loader = lesson.Loader(group, fetch)
+        loads = [group.create_task(loader.load(key)) for key in (1, 99, 1, 2)]
+    assert [load.result() for load in loads] == [10, None, 10, 10]
+    assert fetch.asked == [[1, 99, 2]]
+
+
+async def test_whoever_comes_while_a_query_runs_is_in_the_next(lesson, city):
+    fetch = Fetch(lesson, city, slow=0.1)
+    async with asyncio.TaskGroup() as group:
+        loader = lesson.Loader(group, fetch)
+        first = group.create_task(loader.load(1))
+        while not fetch.asked:
+            await asyncio.sleep(0)
+        assert await loader.load(3) == 4
+    assert (first.result(), fetch.asked) == (10, [[1], [3]])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
+async def test_eager_tasks_are_gathered_too(lesson, city):
+    fetch = Fetch(lesson, city)
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with asyncio.TaskGroup() as group:
+        loader = lesson.Loader(group, fetch)
+        loads = [group.create_task(loader.load(key)) for key in (1, 2, 3)]
+    assert [load.result() for load in loads] == [10, 10, 4]
+    assert fetch.asked == [[1, 2, 3]]
+
+
+async def test_an_error_of_the_query_reaches_every_caller_and_no_one_else(lesson, city):
+    async def fetch(ids):
+        if 99 in ids:
+            await lesson.ask_pool(city, "SELECT * FROM nowhere")
+        return dict.fromkeys(ids, "好")
+
+    async with asyncio.TaskGroup() as group:
+        loader = lesson.Loader(group, fetch)
+        results = await asyncio.gather(*map(loader.load, (1, 99)), return_exceptions=True)
+        assert [type(result) for result in results] == [aiomysql.ProgrammingError] * 2
+        assert await loader.load(1) == "好"
+
+
+@pytest.mark.parametrize("when", ["before the query", "during the query"])
+async def test_a_cancelled_caller_does_not_disturb_the_others(lesson, city, when):
+    fetch = Fetch(lesson, city, slow=0.1)
+    async with asyncio.TaskGroup() as group:
+        loader = lesson.Loader(group, fetch)
+        leaving, staying = (group.create_task(loader.load(key)) for key in (1, 3))
+        await asyncio.sleep(0)
+        while when == "during the query" and not fetch.asked:
+            await asyncio.sleep(0)
+        leaving.cancel()
+    assert leaving.cancelled()
+    assert staying.result() == 4
+    assert len(fetch.asked) == 1
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2, 3, 50])
+async def test_nobody_waits_for_a_query_whose_owner_is_gone(lesson, city, ticks):
+    async def own():
+        nonlocal loader
+        async with asyncio.TaskGroup() as group:
+            loader = lesson.Loader(group, Fetch(lesson, city, slow=1))
+            await asyncio.sleep(60)
+
+    loader = None
+    owner = asyncio.create_task(own())
+    await asyncio.sleep(0)
+    caller = asyncio.create_task(loader.load(1))
+    await asyncio.sleep(0)
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    owner.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([owner, caller])
+    assert caller.cancelled()
+
+
 async def test_the_course_passed_coroutines_to_wait(lesson, city):
     first, second = (lesson.ask_pool(city, "SELECT 1") for _ in range(2))
     with contextlib.closing(first), contextlib.closing(second):
@@ -272,7 +372,7 @@ async def finish(child, seconds=15):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
-@pytest.mark.parametrize("section", [5, 8, 10])
+@pytest.mark.parametrize("section", [5, 8, 10, 11])
 async def test_ctrl_c_leaves_no_database(lesson, section):
     child = await start(address())
     while not (await child.stdout.readline()).decode().startswith(f"── {section}. "):
@@ -282,7 +382,7 @@ async def test_ctrl_c_leaves_no_database(lesson, section):
     assert lesson.DATABASE not in await databases(lesson)
 
 
-@pytest.mark.parametrize("section", range(1, 11))
+@pytest.mark.parametrize("section", range(1, 12))
 async def test_a_server_that_dies_in_a_section_is_one_paragraph(lesson, section):
     try:
         async with Proxy() as proxy:

@@ -40,7 +40,7 @@ def ctrl_c_reaches_children():
 
 @pytest.fixture(scope="session", autouse=True)
 def a_failed_test_waits_for_nobody():
-    """`with Popen(…)` waits for the child, whatever happened; one that hangs would hang the suite."""
+    """`with Popen(…)` waits for the child, whatever happened; one that hangs would hang us all."""
     leave = subprocess.Popen.__exit__
 
     def leave_or_kill(child, kind, error, traceback):

@@ -759,3 +759,9 @@ def test_parsers_return_plain_strings(web_page, parser):
 def test_large_pages_do_not_reach_the_parser_that_is_quadratic(web_page, monkeypatch):
     monkeypatch.setattr(web_page, "LexborHTMLParser", None)
     assert web_page.parse_fast("<title>big</title>" + "<div>" * 30_000).title == "big"
+
+
+def test_a_page_full_of_tags_is_cut_before_a_tree_is_built(web_page):
+    page = "<title>a\0b</title>" + "<a href=x>" * 90_000
+    parsed = web_page.parse_soup(page)
+    assert (parsed.title, len(parsed.hrefs)) == ("ab", web_page.TAGS - 3)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -192,9 +193,8 @@ def test_ctrl_c_stops_a_run_within_the_lesson(clone):
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_services_hold_until_they_are_told_to_end(clone, ending):
     with clone.start("services", REDIS_URL="", MYSQL_URL="") as process:
-        urls = [process.stdout.readline().strip().partition("=") for _ in range(2)]
-        while "就绪" not in process.stdout.readline():
-            pass
+        said = list(itertools.takewhile(lambda line: "就绪" not in line, process.stdout))
+        urls = [line.strip().partition("=") for line in said if "_URL=" in line[:10]]
         ports = [
             int(url.partition("@")[2].rpartition(":")[2].partition("/")[0] or 0)
             or int(url.rpartition(":")[2].partition("/")[0])

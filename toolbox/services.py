@@ -12,6 +12,7 @@ killed by the kernel when this process dies. The next start removes what a kille
 import contextlib
 import importlib.util
 import os
+import random
 import re
 import shutil
 import signal
@@ -411,9 +412,15 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of 127.0.0.1 that nobody uses, below those that outgoing connections are given.
+
+    One of theirs could be taken between our look and the server's start.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

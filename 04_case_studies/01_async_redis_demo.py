@@ -5,6 +5,11 @@
 观看：python tutorial.py trace 4.1（一步步看谁在跑、谁在等）
 需要：Redis（docker compose up -d，或 python tutorial.py services，或环境变量 REDIS_URL）
 
+怎样读
+    第 3 节慢的不是网络，是每个来回的 CPU：写一次、读一次、醒一次；50 个任务也要这么多来回，所以
+    只快一点。自动合批的客户端在 redis_batching.py，任务照常写 await client.get(…)；先读其中的
+    Line：send、_write、data_received。1000 个任务时快多少，见 python tutorial.py bench redis。
+
 先猜后跑
     第 9 节里 incr() 只调用了一次，服务器做完了，回答还没到，线就断了。计数会是多少？
 
@@ -16,8 +21,11 @@
     默认的池: 200 个任务一起读，100 个读到，100 个 MaxConnectionsError
     BlockingConnectionPool(max_connections=10): 200 个读到
     Redis(connection_pool=pool) 关了，池里还有 10 条连接：传进来的池归你关
-    ── 3. pipeline 省的是来回：500 个命令一次发走 ──
-    逐个 await 1 倍，50 个任务 ≈1.3 倍，pipeline ≈5.5 倍
+    ── 3. 省的是来回：pipeline 一次发走，自动合批连 pipeline 都不用写 ──
+    逐个 await: 服务器每次收到 ≈1 个命令，每个用 ≈76 微秒 CPU，≈1.0 倍
+    50 个任务: 服务器每次收到 ≈1 个命令，每个用 ≈62 微秒 CPU，≈1.4 倍
+    pipeline: 服务器每次收到 ≈250 个命令，每个用 ≈14 微秒 CPU，≈6.5 倍
+    100 个任务，自动合批: 服务器每次收到 ≈91 个命令，每个用 ≈4 微秒 CPU，≈18.0 倍
     ── 4. 先读再写之间会有别人：用 WATCH，或者一条命令做完 ──
     GET 再 SET: 库存 2 杯，两人各卖一杯，还剩 1 杯
     WATCH: 还剩 0 杯，店员乙重来了 1 次
@@ -57,7 +65,8 @@
        用 TaskGroup（第 2 节）。
 
 动手试试
-    1. 把第 3 节的 pipeline 换成一条 await shop.mget([menu] * rounds)，又快多少倍？
+    1. 第 3 节加一级：一条 await shop.mget([menu] * rounds)，又快多少倍？把 redis_batching.py 里的
+       call_soon(self._write) 换成当场 self._write()，服务器每次收到几个命令？还剩几倍？
     2. 第 7 节的锁改成 timeout=0.05（比煮一锅还短），会抛什么异常？谁的锁没了？
     3. 关掉 Redis 再运行，多久才知道没人在？open_shop() 换成 Redis(host=…, port=…)，又要多久？
     4. 给 open_shop() 加上 protocol=3，zrange(…, withscores=True) 还给你的还是元组吗？
@@ -75,9 +84,9 @@ from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis_batching import BatchingRedis
 
-# 每次运行开一家新店：同一个 Redis 上同时跑两次，互不相干
-SHOP = f"asyncio-tutorial:teashop-{secrets.token_hex(4)}"
+SHOP = f"asyncio-tutorial:teashop-{secrets.token_hex(4)}"  # 每次一家新店：同时跑两次也不相干
 ONCE = Retry(NoBackoff(), 0)  # 不重试：没人在就马上知道，也不会把命令做两遍（第 9 节）
 
 
@@ -107,7 +116,6 @@ async def wait_for_a_free_connection(shop: Redis) -> tuple[int, int, int]:
     refused = sum(isinstance(answer, exceptions.MaxConnectionsError) for answer in answers)
     read = sum(isinstance(answer, str) for answer in answers)
     print(f"默认的池: 200 个任务一起读，{read} 个读到，{refused} 个 MaxConnectionsError")
-
     name = f"{SHOP}-queue"
     limits = {"max_connections": 10, "timeout": 5}  # 等 5 秒还轮不到，才抛 ConnectionError
     pool = BlockingConnectionPool.from_url(settings.redis_url(), client_name=name, **limits)
@@ -121,32 +129,37 @@ async def wait_for_a_free_connection(shop: Redis) -> tuple[int, int, int]:
     return refused, served, still_open
 
 
-async def save_round_trips(shop: Redis, rounds: int = 500) -> list[str]:
-    menu = f"{SHOP}:menu"
+async def save_round_trips(shop: Redis, rounds: int = 1000) -> dict[str, tuple[list, float, float]]:
+    menu, ladder = f"{SHOP}:menu", {}
     await shop.set(menu, "珍珠奶茶 18 元")
 
-    async def one_by_one(times: int = rounds) -> None:
-        for _ in range(times):
-            await shop.get(menu)
+    async def tasks(number: int, client: Redis | BatchingRedis = shop) -> list[list[str]]:
+        async def one_by_one() -> list[str]:
+            return [await client.get(menu) for _ in range(rounds // number)]
 
-    async def many_tasks() -> None:
-        await asyncio.gather(*(one_by_one(rounds // 50) for _ in range(50)))
+        return await asyncio.gather(*(one_by_one() for _ in range(number)))
 
-    async def pipeline() -> list[str]:
+    async def pipeline() -> list[list[str]]:
         async with shop.pipeline(transaction=False) as pipe:  # 默认 True：外面再包 MULTI/EXEC
             for _ in range(rounds):
                 pipe.get(menu)  # 没有 await：只记下来
-            return await pipe.execute()  # 一次写出，一次读回
+            return [await pipe.execute()]  # 一次写出，一次读回
 
-    await many_tasks()  # 先把 50 条连接开好，开连接的时间不算
-    took = []
-    for work in (one_by_one, many_tasks, pipeline):
-        started = time.perf_counter()
-        answers = await work()
-        took.append(time.perf_counter() - started)
-    one, tasks, batch = took
-    print(f"逐个 await 1 倍，50 个任务 ≈{one / tasks:.1f} 倍，pipeline ≈{one / batch:.1f} 倍")
-    return answers
+    rungs = {"逐个 await": lambda: tasks(1), "50 个任务": lambda: tasks(50), "pipeline": pipeline}
+    async with BatchingRedis(settings.redis_url(), patience=2) as batching:
+        rungs["100 个任务，自动合批"] = lambda: tasks(100, batching)
+        await asyncio.gather(*(shop.ping() for _ in range(50)), batching.get(menu))  # 先连好
+        for name, work in rungs.items():
+            reads = (await shop.info("stats"))["total_reads_processed"]
+            started, cpu = time.perf_counter(), time.process_time()
+            answers = await work()
+            cpu, took = time.process_time() - cpu, time.perf_counter() - started
+            reads = (await shop.info("stats"))["total_reads_processed"] - reads
+            ladder[name] = answers, rounds / reads, took
+            cost = f"每个用 ≈{cpu / rounds * 1e6:.0f} 微秒 CPU"
+            faster = f"≈{ladder['逐个 await'][2] / took:.1f} 倍"
+            print(f"{name}: 服务器每次收到 ≈{rounds / reads:.0f} 个命令，{cost}，{faster}")
+    return ladder
 
 
 async def change_what_you_have_read(shop: Redis) -> tuple[int, int, int]:
@@ -166,7 +179,6 @@ async def change_what_you_have_read(shop: Redis) -> tuple[int, int, int]:
     await sell_one(shop, watched=False)
     lost = int(await shop.getdel(stock))
     print(f"GET 再 SET: 库存 2 杯，两人各卖一杯，还剩 {lost} 杯")
-
     tries = 0
     await shop.set(stock, 2)  # 只是减 1 的话，一条 DECR 就够，用不着 WATCH
     await shop.transaction(lambda pipe: sell_one(pipe, watched=True), stock)
@@ -220,13 +232,11 @@ async def release_only_your_own_lock(shop: Redis) -> tuple[bool, int, bool, int]
     await shop.delete(lock)  # 错：删掉的是乙的锁
     both = await take_lock(shop, lock) is not None
     print(f"甲用 DEL 还锁；丙拿到锁: {both}（乙还在锅前）")
-
     await shop.set(lock, bob, px=30_000)  # 回到甲还锁之前
     stolen = await shop.eval(RELEASE, 1, lock, ada)
     alone = await take_lock(shop, lock) is None
     returned = await shop.eval(RELEASE, 1, lock, bob)
     print(f"甲用令牌还锁: 删掉 {stolen} 把；丙拿到锁: {not alone}；乙还锁: 删掉 {returned} 把")
-
     try:
         async with shop.lock(lock, timeout=30):  # 平时就用它：令牌、Lua、排队都在里面
             await expire(shop, lock)  # 锁半路没了，你做的事可能已和别人重叠：它不替你瞒着
@@ -318,7 +328,6 @@ async def lose_no_order(shop: Redis) -> tuple[list[str], list[str], list[str], i
     await serve_orders(shop, make)
     rest = await shop.llen(orders) + await shop.llen(making)
     print(f"甲醒来接着做: {served}，还剩 {rest} 单")
-
     try:
         async with open_shop(socket_timeout=0.1) as hasty:  # 默认 5 秒：BLPOP 要等得比它短
             await hasty.blpop([orders], timeout=1)
@@ -338,7 +347,7 @@ async def clean_up(shop: Redis) -> None:
 SECTIONS = {
     "1. 存一个哈希再读回来：Redis 只还给你字符串": save_and_read_back,
     "2. 一个命令占一条连接：池满了，默认抛异常，也可以排队": wait_for_a_free_connection,
-    "3. pipeline 省的是来回：500 个命令一次发走": save_round_trips,
+    "3. 省的是来回：pipeline 一次发走，自动合批连 pipeline 都不用写": save_round_trips,
     "4. 先读再写之间会有别人：用 WATCH，或者一条命令做完": change_what_you_have_read,
     "5. 缓存要有 TTL：过期之后才会看到新的": forget_after_a_while,
     "6. 锁会自己过期：还锁之前先比令牌": release_only_your_own_lock,

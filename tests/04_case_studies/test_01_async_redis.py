@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import socket
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 from redis import Redis as BlockingRedis
+from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from toolbox import services
@@ -36,8 +39,8 @@ def private_redis(tmp_path):
         pytest.skip("no Redis program on this machine")
     with contextlib.ExitStack() as stack:
 
-        def start(*options):
-            port = services.free_port()
+        def start(*options, port=None):
+            port = port or services.free_port()
             fixed = ["--bind", "127.0.0.1", "--port", str(port), "--dir", tmp_path, "--save", ""]
             process = stack.enter_context(
                 subprocess.Popen([programs[-1], *fixed, *options], stdout=subprocess.DEVNULL)
@@ -98,8 +101,14 @@ async def test_the_default_pool_refuses_and_the_blocking_pool_queues(lesson, sho
 
 
 @pytest.mark.asyncio
-async def test_a_pipeline_answers_every_command_in_order(lesson, shop):
-    assert await lesson.save_round_trips(shop, rounds=100) == ["珍珠奶茶 18 元"] * 100
+async def test_every_rung_reads_the_same_and_batching_needs_few_writes(lesson, shop):
+    ladder = await lesson.save_round_trips(shop, rounds=2000)
+    assert len(ladder) == 4
+    for answers, _, _ in ladder.values():
+        assert [tea for each in answers for tea in each] == ["珍珠奶茶 18 元"] * 2000
+    commands_a_read = [each for _, each, _ in ladder.values()]
+    assert commands_a_read[0] < 1.1 and commands_a_read[1] < 2  # others may read meanwhile
+    assert commands_a_read[2] > 50 and commands_a_read[3] > 30
 
 
 @pytest.mark.asyncio
@@ -309,3 +318,238 @@ def test_the_courses_aioredis_spellings_are_gone():
     assert not hasattr(client, "wait_closed")
     with pytest.raises(TypeError, match="encoding"):
         client.hgetall("asyncio-tutorial:teashop", encoding="utf-8")
+
+
+# ── redis_batching.py: one line for all tasks ──
+
+
+@pytest.fixture
+def batching(lesson):
+    """Make a client for a URL: `batching(url, patience=…)`."""
+    return importlib.import_module("redis_batching").BatchingRedis
+
+
+async def outcomes(*calls):
+    """What each call came to, none for ever: a value or an exception."""
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def connections(url):
+    with BlockingRedis.from_url(url) as client:
+        return len(client.client_list()) - 1
+
+
+@pytest.mark.asyncio
+async def test_a_thousand_first_calls_share_one_connection_and_keep_their_order(
+    batching, private_redis
+):
+    _, url = private_redis()
+    async with batching(url) as client:
+        await outcomes(*(client.call("SET", f"k{n}", n) for n in range(1000)))
+        assert connections(url) == 1
+        assert await outcomes(*(client.get(f"k{n}") for n in range(1000))) == [
+            str(n) for n in range(1000)
+        ]
+        assert await client.get("nobody") is None
+    assert connections(url) == 0
+    with pytest.raises(redis_errors.ConnectionError, match="关了"):
+        await client.get("k1")
+
+
+@pytest.mark.asyncio
+async def test_who_gives_up_does_not_shift_the_answers(batching, private_redis):
+    _, url = private_redis()
+    async with batching(url) as client:
+        await outcomes(*(client.call("SET", f"k{n}", n) for n in range(100)))
+        tasks = [asyncio.create_task(client.get(f"k{n}")) for n in range(100)]
+        await asyncio.sleep(0)  # all commands are queued, none is written
+        for task in tasks[::3]:
+            task.cancel()
+        answers = await outcomes(*tasks)
+        for n, answer in enumerate(answers):
+            assert isinstance(answer, asyncio.CancelledError) if n % 3 == 0 else answer == str(n)
+        assert await client.get("k7") == "7"
+
+
+@pytest.mark.asyncio
+async def test_who_dials_and_gives_up_leaves_the_line_to_the_others(batching, private_redis):
+    _, url = private_redis()
+    async with batching(url) as client:
+        first, second = (asyncio.create_task(client.call("PING")) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        answers = await outcomes(first, second)
+        assert isinstance(answers[0], asyncio.CancelledError)
+        assert answers[1] == b"PONG"
+
+
+@pytest.mark.asyncio
+async def test_an_error_belongs_to_its_own_caller(batching, private_redis):
+    _, url = private_redis()
+    async with batching(url) as client:
+        await client.call("SET", "tea", "龙井")
+        before, wrong, after = await outcomes(
+            client.get("tea"), client.call("INCR", "tea"), client.get("tea")
+        )
+        assert (before, after) == ("龙井", "龙井")
+        assert isinstance(wrong, redis_errors.ResponseError)
+        assert str(wrong) == "ERR value is not an integer or out of range"
+        with pytest.raises(TypeError):
+            await client.call("SET", "tea", object())
+        bad, good = b"\xff", await outcomes(client.call("SET", "bytes", b"\xff"))
+        broken, tea = await outcomes(client.get("bytes"), client.get("tea"))
+        assert (good, await client.call("GET", "bytes")) == ([b"OK"], bad)
+        assert isinstance(broken, UnicodeDecodeError) and tea == "龙井"
+
+
+@pytest.mark.asyncio
+async def test_a_cut_line_fails_all_who_wait_and_the_next_call_dials(batching, private_redis):
+    _, url = private_redis()
+    async with batching(url, patience=30) as client, Redis.from_url(url) as other:
+        number = await client.call("CLIENT", "ID")
+        waiting = [asyncio.create_task(client.call("BLPOP", "nobody's", 0))]
+        waiting += [asyncio.create_task(client.get("tea")) for _ in range(99)]
+        while not (await other.info("clients"))["blocked_clients"]:
+            await asyncio.sleep(0.01)
+        await other.client_kill_filter(_id=number)
+        lost = await outcomes(*waiting)
+        assert len(lost) == 100
+        assert all(isinstance(error, redis_errors.ConnectionError) for error in lost)
+        assert await client.call("CLIENT", "ID") != number
+
+
+@pytest.mark.asyncio
+async def test_redis_dies_and_comes_back_on_its_port(batching, private_redis):
+    server, url = private_redis()
+    async with batching(url) as client:
+        assert await client.call("SET", "tea", "龙井") == b"OK"
+        server.kill()
+        server.wait()
+        errors = await outcomes(*(client.get("tea") for _ in range(50)))
+        errors += await outcomes(client.get("tea"))
+        assert all(isinstance(error, redis_errors.ConnectionError) for error in errors)
+        private_redis(port=urlsplit(url).port)
+        assert await client.get("tea") is None
+
+
+@posix
+@pytest.mark.asyncio
+async def test_a_frozen_redis_is_given_up_and_used_again(batching, private_redis):
+    server, url = private_redis()
+    async with batching(url, patience=0.4) as client:
+        assert await client.call("SET", "tea", "龙井") == b"OK"
+        server.send_signal(signal.SIGSTOP)
+        try:
+            given_up = await outcomes(*(client.get("tea") for _ in range(10)))
+            no_answer = await outcomes(*(client.get("tea") for _ in range(10)))
+        finally:
+            server.send_signal(signal.SIGCONT)
+        assert {type(error) for error in given_up} == {redis_errors.ConnectionError}
+        assert {type(error) for error in no_answer} == {redis_errors.TimeoutError}
+        assert await client.get("tea") == "龙井"
+
+
+def test_a_loop_that_stood_still_is_no_dead_redis(batching, private_redis):
+    """uvloop looks at its clock before it reads: the answer that is there must still count."""
+
+    async def stand_still():
+        async with batching(url, patience=0.4) as client:
+            await client.call("SET", "tea", "龙井")
+            for _ in range(3):
+                answer = asyncio.create_task(client.get("tea"))
+                await asyncio.sleep(0.15)  # the watch has seen this waiter, perhaps
+                waiting = asyncio.create_task(client.call("BLPOP", "nobody's", 0.01))
+                await asyncio.sleep(0)
+                time.sleep(0.5)
+                assert (await answer, await waiting) == ("龙井", None)
+
+    _, url = private_redis()
+    loops = [asyncio.new_event_loop]
+    if sys.platform != "win32":
+        loops.append(importlib.import_module("uvloop").new_event_loop)
+    for new_loop in loops:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(stand_still())
+
+
+@posix
+@pytest.mark.asyncio
+async def test_a_redis_that_reads_slowly_stops_the_writing(batching, private_redis):
+    server, url = private_redis()
+    async with batching(url, patience=30) as client:
+        await client.call("PING")
+        server.send_signal(signal.SIGSTOP)
+        try:
+            big = [asyncio.create_task(client.call("SET", n, "茶" * 100_000)) for n in range(100)]
+            await asyncio.sleep(0.1)
+            small = [asyncio.create_task(client.call("STRLEN", n)) for n in range(100)]
+            await asyncio.sleep(0.1)
+            assert not client._line._may_write
+            assert len(client._line._commands) == 100
+        finally:
+            server.send_signal(signal.SIGCONT)
+        assert await outcomes(*big) == [b"OK"] * 100
+        assert await outcomes(*small) == [300_000] * 100
+        assert await outcomes(*(client.get(n) for n in range(5))) == ["茶" * 100_000] * 5
+
+
+@pytest.mark.asyncio
+async def test_login_and_database_come_before_any_command(batching, private_redis):
+    _, url = private_redis("--requirepass", "se/cret")
+    right = url.replace("//", "//:se%2Fcret@")
+    async with batching(right) as client:
+        await client.call("ACL", "SETUSER", "茶客", "on", ">p@ss", "~tea", "+get", "+select")
+        await client.call("SET", "tea", "龙井")
+    async with batching(right.removesuffix("0") + "3") as third:
+        assert await third.get("tea") is None
+    async with batching(url.replace("//", "//%E8%8C%B6%E5%AE%A2:p%40ss@")) as guest:
+        assert await guest.get("tea") == "龙井"
+        with pytest.raises(redis_errors.NoPermissionError):
+            await guest.call("SET", "tea", "")
+    for login in ("", ":wrong@"):
+        async with batching(url.replace("//", f"//{login}")) as stranger:
+            errors = await outcomes(stranger.get("tea"), stranger.get("tea"))
+            assert all(isinstance(error, redis_errors.AuthenticationError) for error in errors)
+    async with batching(right.removesuffix("0") + "99") as lost:
+        with pytest.raises(redis_errors.ResponseError, match="DB index"):
+            await lost.get("tea")
+
+
+@pytest.mark.asyncio
+async def test_closing_lets_nobody_wait(batching, private_redis):
+    _, url = private_redis()
+    async with batching(url) as client:
+        stuck = asyncio.create_task(client.call("BLPOP", "nobody's", 0))
+        while connections(url) == 0:
+            await asyncio.sleep(0.01)
+    assert isinstance((await outcomes(stuck))[0], redis_errors.ConnectionError)
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes calls, never answers
+        async with batching(f"redis://127.0.0.1:{mute.getsockname()[1]}/0") as client:
+            stuck = asyncio.create_task(client.get("tea"))
+            await asyncio.sleep(0.05)
+        assert isinstance((await outcomes(stuck))[0], redis_errors.ConnectionError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_still_loading_or_no_redis_at_all(batching):
+    replies = [b"-LOADING Redis is loading\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+
+    async def answer(reader, writer):
+        await reader.read(100)
+        writer.write(replies.pop(0))
+        await reader.read()
+        writer.close()
+
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with batching(f"redis://{host}:{port}") as client:
+            with pytest.raises(redis_errors.BusyLoadingError):
+                await client.get("tea")
+            with pytest.raises(redis_errors.ConnectionError):
+                await client.get("tea")
+    assert [type(what["exception"]).__name__ for what in complaints] == ["ProtocolError"]

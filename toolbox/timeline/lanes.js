@@ -73,10 +73,14 @@ const timeline = {
     this.top = this.view.scrollTop;
   },
 
+  // Scroll when the page settles; at once only for whoever reads where it got.
   scrollTo(left, top) {
     if (left === this.left && top === this.top) return;
-    this.view.scrollTo(left, top);
-    this.readScroll();
+    [this.left, this.top] = [left, top];
+    scrolls.set("timeline", () => {
+      this.view.scrollTo(this.left, this.top);
+      this.readScroll();
+    });
   },
 
   resize() {
@@ -102,6 +106,7 @@ const timeline = {
     this.resize();
     if (factor) this.scrollTo(Math.max(0, this.xOfStep(this.step) - middle), this.top);
     this.place(this.step, null, null);
+    settle();
   },
 
   setAxis(byTime) {
@@ -172,6 +177,11 @@ const timeline = {
 
   // ── painting ──
 
+  // The first and the last lane in view.
+  rows() {
+    return [Math.max(0, Math.floor(this.top / ROW)), Math.min(LANES.length - 1, Math.ceil((this.top + this.height) / ROW))];
+  },
+
   later() {
     if (!this.waiting) {
       this.waiting = requestAnimationFrame(() => {
@@ -205,13 +215,13 @@ const timeline = {
       canvas.style.height = `${height}px`;
     }
     this.labels.scrollTop = this.top;
+    if (step >= 0) showLabels(stateAfter(STEPS[step]));
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     context.textBaseline = "middle";
-    const first = Math.max(0, Math.floor(this.top / ROW));
-    const last = Math.min(LANES.length - 1, Math.ceil((this.top + height) / ROW));
+    const [first, last] = this.rows();
     for (let T = first; T <= last; T++) {
       const top = AXIS + T * ROW - this.top;
       const stripe = T === this.chosen ? this.colours.chosen : T % 2 ? this.colours.stripe : null;

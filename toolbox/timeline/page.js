@@ -14,6 +14,15 @@ function make(tag, className, ...children) {
 let step = -1;
 const files = { shown: null };
 
+// Scrolling makes the browser lay out the page; so a step first makes all its changes, and then
+// scrolls what has to be scrolled.
+const scrolls = new Map(); // name → what to do
+
+function settle() {
+  for (const scroll of scrolls.values()) scroll();
+  scrolls.clear();
+}
+
 // ── small parts ──
 
 function chip(T, extra = "") {
@@ -34,8 +43,20 @@ function render(parts) {
   );
 }
 
+// Put `fresh` into an element but leave alone what is so already: every new node costs a layout.
+function put(element, fresh) {
+  fresh.forEach((node, i) => {
+    const old = element.childNodes[i];
+    if (!old) element.append(node);
+    else if (old.isEqualNode(node)) return;
+    else if (node.hasChildNodes() && old.cloneNode().isEqualNode(node.cloneNode())) put(old, [...node.childNodes]);
+    else old.replaceWith(node);
+  });
+  while (element.childNodes.length > fresh.length) element.lastChild.remove();
+}
+
 function fill(id, children, empty) {
-  $(id).replaceChildren(...(children.length ? children : [make("span", "empty", empty)]));
+  put($(id), children.length ? children : [make("span", "empty", empty)]);
 }
 
 const loops = Math.max(1, TRACE.loops?.length ?? 1);
@@ -131,7 +152,7 @@ function showOutput(state) {
   box.append(...fresh);
   box.querySelector(".latest")?.classList.remove("latest");
   if (EVENTS[STEPS[step]].k === "out") box.lastChild?.classList.add("latest");
-  if (grown) box.scrollTop = box.scrollHeight;
+  if (grown) scrolls.set("output", () => (box.scrollTop = box.scrollHeight));
 }
 
 // ── source ──
@@ -227,14 +248,18 @@ function openFile(file) {
   for (const line of source.marks.keys()) paintLine(line);
   source.lines[source.picked - 1]?.removeAttribute("aria-selected");
   files.shown = file;
-  if (!source.made.has(file)) source.made.set(file, makeFile(file));
+  if (!source.made.has(file)) {
+    source.made.set(file, makeFile(file));
+    $("source").append(source.made.get(file).body);
+  }
   const { body, lines, coloured } = source.made.get(file);
-  Object.assign(source, { lines, coloured, marks: new Map(), picked: 0 });
-  $("source").replaceChildren(body);
+  source.body?.classList.add("closed");
+  body.classList.remove("closed");
+  Object.assign(source, { body, lines, coloured, marks: new Map(), picked: 0, scrolled: Infinity });
   $("source").removeAttribute("aria-activedescendant");
   for (const tab of $("files").children) {
     tab.setAttribute("aria-pressed", tab.dataset.file === file);
-    if (tab.dataset.file === file) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (tab.dataset.file === file) scrolls.set("file", () => tab.scrollIntoView({ block: "nearest", inline: "nearest" }));
   }
 }
 
@@ -283,10 +308,11 @@ function paintLine(number, marks = []) {
     to = first === last ? characters(text, end) : text.length;
   }
   const kind = waits ? TRACE.groups[waits.w.kind] ?? "future" : "";
-  line.children[1].replaceChildren(...lineText(text, source.coloured[number - 1], from, to, kind));
+  const code = make("span", "", ...lineText(text, source.coloured[number - 1], from, to, kind));
+  put(line.children[1], [...code.childNodes]);
   const tags = marks.slice(0, 4).map(tag);
   if (marks.length > 4) tags.push(make("span", "tag plain", `+${marks.length - 4}`));
-  line.children[2].replaceChildren(...tags);
+  put(line.children[2], tags);
 }
 
 function showSource(state, event) {
@@ -335,7 +361,7 @@ function revealLine(number) {
   if (top < scrolled + 2 * LINE_HEIGHT || top > scrolled + height - 4 * LINE_HEIGHT) {
     const lines = Math.floor((top - height / 2) / LINE_HEIGHT);
     source.scrolled = lines > 0 ? lines * LINE_HEIGHT + 4 : 0; // no line cut in half
-    $("source").scrollTop = source.scrolled;
+    scrolls.set("source", () => ($("source").scrollTop = source.scrolled));
   }
 }
 
@@ -343,9 +369,11 @@ function revealLine(number) {
 
 let shownLanes = [];
 
+// Those in view; when others come into view, the timeline asks for them.
 function showLabels(state) {
   const children = $("labels").children;
-  for (let T = 0; T < LANES.length; T++) {
+  const [first, last] = timeline.rows();
+  for (let T = first; T <= last; T++) {
     const now = state.lanes[T];
     if (now === shownLanes[T]) continue;
     const label = children[T + 1];
@@ -354,8 +382,8 @@ function showLabels(state) {
       label.lastChild.textContent = W.states[now.s];
       label.setAttribute("aria-label", W.laneLabel(TRACE.names[T], W.states[now.s]));
     }
+    shownLanes[T] = now;
   }
-  shownLanes = [...state.lanes];
 }
 
 function makeLabels() {
@@ -383,6 +411,7 @@ function choose(T) {
   if (T != null) {
     label.setAttribute("aria-pressed", "true");
     timeline.reveal(T);
+    settle();
   }
   timeline.draw();
   showChosen();
@@ -396,7 +425,7 @@ function followed() {
 
 function showChosen() {
   const T = followed();
-  $("chosen").replaceChildren(...(T != null ? [chip(T)] : [make("span", "empty", "—")]));
+  fill("chosen", T != null ? [chip(T)] : [], "—");
   $("task-back").disabled = $("task-forward").disabled = T == null;
 }
 
@@ -420,16 +449,17 @@ function refresh() {
   showJobs(state);
   showOutput(state);
   showSource(state, event);
-  showLabels(state);
   showChosen();
   const woken = event.k === "soon" ? event.by?.T ?? null : null;
   timeline.place(step, woken, event.T ?? null);
+  showLabels(state);
   $("scrub").value = step + 1;
   $("scrub").setAttribute("aria-valuetext", W.step(step + 1, STEPS.length));
   $("position").textContent = `${step + 1} / ${STEPS.length} · ${duration(event.t)}`;
   $("back").disabled = $("first").disabled = step === 0;
   $("forward").disabled = $("last").disabled = step === STEPS.length - 1;
   document.body.dataset.step = step + 1;
+  settle();
 }
 
 let remembering;
@@ -600,6 +630,7 @@ function toggleLanguage() {
 function toggleAxis() {
   timeline.setAxis(!timeline.byTime);
   timeline.place(step, null, null);
+  settle();
   showAxis();
 }
 
@@ -688,6 +719,7 @@ function pickLine(number) {
   source.lines[number - 1].id = "picked-line";
   $("source").setAttribute("aria-activedescendant", "picked-line");
   revealLine(number);
+  settle();
 }
 
 const KEYS = {
@@ -736,6 +768,7 @@ function begin() {
       tab.addEventListener("click", () => {
         openFile(file);
         markSource(stateAfter(STEPS[step]));
+        settle();
       });
       $("files").append(tab);
     }

@@ -66,11 +66,12 @@ class Parsed(NamedTuple):
 
 ONLY_NEEDED = SoupStrainer(["a", "title", "base"])  # 别的标签不建树，时间省一半以上
 TAGS = 20_000  # 再多就是陷阱：1 MB 的 <a> 建树要 7 秒、140 MB，其间别的页都等到超时
+LONG_TAG = re.compile(r"<[^<>]{10000,}")  # 不是图片 (data:)，就是陷阱：13 万个属性要 35 MB
 
 
 def parse_soup(html: str) -> Parsed:
-    html = "<".join(html.split("<", TAGS)[:TAGS])
     html = html.replace("\0", "")  # libxml2 给每个 NUL 记一条错误，1 MB 就是 80 MB
+    html = LONG_TAG.sub("", "<".join(html.split("<", TAGS)[:TAGS]))
     with warnings.catch_warnings(action="ignore"):  # XHTML、只有一句话的网页，它都要提醒
         soup = BeautifulSoup(html, "lxml", parse_only=ONLY_NEEDED)
     title, base = soup.title, soup.find("base", href=True)

@@ -68,6 +68,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -298,6 +299,11 @@ async def stop_the_server_too(pool: aiomysql.Pool) -> list[list[str]]:
     return seen
 
 
+async def minutes_of(conn: aiomysql.Connection, rides: list[int]) -> dict[int, int]:
+    marks = ", ".join(["%s"] * len(rides))  # 一个值一个 %s：列表不能当一个参数
+    return dict(await ask(conn, f"SELECT id, minutes FROM ride WHERE id IN ({marks})", *rides))
+
+
 async def load_in_one_query(pool: aiomysql.Pool) -> list[tuple[int, list[int]]]:
     """慢在每条查询的固定开销（拼、发、逐个拆包），不在找行；服务器在远处，每条还要加一个来回。"""
     async with pool.acquire() as conn, conn.cursor() as cursor:
@@ -305,17 +311,12 @@ async def load_in_one_query(pool: aiomysql.Pool) -> list[tuple[int, list[int]]]:
         await cursor.executemany("INSERT INTO ride (rider, minutes) VALUES (%s, %s)", rides)
         ids = range(cursor.lastrowid, cursor.lastrowid + len(rides))
 
-        async def fetch(ids: list[int]) -> dict[int, int]:
-            marks = ", ".join(["%s"] * len(ids))  # 一个值一个 %s：列表不能当一个参数
-            sql = f"SELECT id, minutes FROM ride WHERE id IN ({marks})"
-            return dict(await ask(conn, sql, *ids))
-
         async def one_by_one() -> list[int]:
-            return [(await fetch([ride]))[ride] for ride in ids]
+            return [(await minutes_of(conn, [ride]))[ride] for ride in ids]
 
         async def load_at_once() -> list[int]:
             async with asyncio.TaskGroup() as group:
-                loader = Loader(group, fetch)
+                loader = Loader(group, functools.partial(minutes_of, conn))
                 tasks = [group.create_task(loader.load(ride)) for ride in ids]
             return [task.result() for task in tasks]
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -75,7 +76,7 @@ def redis(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
     ways = [
         lambda: _environment("Redis"),
         lambda: _compose("redis", REDIS_PORT, "redis://127.0.0.1:{port}/0", say),
-        *(lambda program=program: _redis_server(program, port) for program in redis_programs()),
+        *(lambda program=program: _local(_redis(program, port)) for program in redis_programs()),
     ]
     with _first_open("Redis", ways, say) as url:
         yield url
@@ -87,28 +88,48 @@ def mysql(port: int | None = None, say: Say = lambda _: None) -> Iterator[str]:
     ways = [
         lambda: _environment("MySQL"),
         lambda: _compose("mysql", MYSQL_PORT, f"mysql://{MYSQL_USER}@127.0.0.1:{{port}}", say),
-        *(lambda program=program: _mysql_server(program, port) for program in mysql_programs()),
-        lambda: _mysql_server(unpacked_mariadb(say), port),
+        *(lambda program=program: _local(_mysql(program, port)) for program in mysql_programs()),
+        lambda: _local(_mysql(unpacked_mariadb(say), port)),
     ]
     with _first_open("MySQL", ways, say) as url:
         yield url
 
 
 @contextlib.contextmanager
-def _first_open(name: str, ways: list, say: Say) -> Iterator[str]:
-    sweep()
-    reasons = []
+def mortal_redis() -> Iterator["Server"]:
+    """A Redis to kill and start again, private whatever the environment says; it keeps every
+    write that it has answered. Raises Unavailable."""
+    durable = ["--appendonly", "yes", "--appendfsync", "always"]
+    ways = [lambda program=program: _redis(program, None, *durable) for program in redis_programs()]
     with contextlib.ExitStack() as stack:
-        for way in ways:
-            try:
-                source, url = stack.enter_context(way())
-                break
-            except _Next as reason:
-                reasons.append(str(reason))
-        else:
-            raise Unavailable(explain(name, reasons))
+        yield _enter_first(stack, "Redis", ways)
+
+
+@contextlib.contextmanager
+def mortal_mysql(say: Say = lambda _: None) -> Iterator["Server"]:
+    """A MySQL or MariaDB to kill and start again, like mortal_redis()."""
+    ways = [lambda program=program: _mysql(program, None) for program in mysql_programs()]
+    with contextlib.ExitStack() as stack:
+        yield _enter_first(stack, "MySQL", [*ways, lambda: _mysql(unpacked_mariadb(say), None)])
+
+
+@contextlib.contextmanager
+def _first_open(name: str, ways: list, say: Say) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        source, url = _enter_first(stack, name, ways)
         say(f"{name}：{source}，{without_password(url)}")
         yield url
+
+
+def _enter_first(stack: contextlib.ExitStack, name: str, ways: list):
+    sweep()
+    reasons = []
+    for way in ways:
+        try:
+            return stack.enter_context(way())
+        except _Next as reason:
+            reasons.append(str(reason))
+    raise Unavailable(explain(name, reasons))
 
 
 def explain(name: str, reasons: list[str]) -> str:
@@ -214,15 +235,16 @@ def redis_programs() -> list[Path]:
 
 
 @contextlib.contextmanager
-def _redis_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
+def _redis(program: Path, port: int | None, *more: str) -> Iterator["Server"]:
     _require(program, {"Redis": (6, 2), "Valkey": (7, 2)})
     with _folder() as folder:
         port = port if port and is_free(port) else free_port()
         command = [program, "--bind", "127.0.0.1", "--port", port, "--dir", folder]
         command += ["--save", "", "--appendonly", "no", "--unixsocket", folder / "s"]
-        command += ["--set-proc-title", "no"]  # sweep() knows an orphan by its folder
-        with _running(command, folder, port, b"PING\r\n", lambda reply: reply.startswith(b"+PONG")):
-            yield f"本机的 {program.name}", f"redis://127.0.0.1:{port}/0"
+        command += ["--set-proc-title", "no", *more]  # sweep() knows an orphan by its folder
+        url = f"redis://127.0.0.1:{port}/0"
+        with Server(command, folder, port, url, b"PING\r\n", b"+PONG") as server:
+            yield server
 
 
 # ── MySQL ──
@@ -284,7 +306,7 @@ def _download_packages(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _mysql_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
+def _mysql(program: Path, port: int | None) -> Iterator["Server"]:
     kind = _require(program, {"MySQL": (8, 0), "MariaDB": (10, 6)})
     base = program.parents[1]
     with _folder() as folder:
@@ -302,7 +324,7 @@ def _mysql_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
         accounts.write_text(
             "ALTER USER 'root'@'localhost' IDENTIFIED BY 'tutorial';\n"
             "DROP USER IF EXISTS 'root'@'127.0.0.1';\n"
-            "CREATE USER 'root'@'%' IDENTIFIED BY 'tutorial';\n"
+            "CREATE USER IF NOT EXISTS 'root'@'%' IDENTIFIED BY 'tutorial';\n"
             "GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION;\n"
         )
         port = port if port and is_free(port) else free_port()
@@ -311,8 +333,10 @@ def _mysql_server(program: Path, port: int | None) -> Iterator[tuple[str, str]]:
         command += ["--skip-name-resolve", "--performance-schema=OFF"]
         if kind == "MySQL":
             command += ["--mysqlx=OFF", "--skip-log-bin"]
-        with _running(command, folder, port, b"", lambda hello: hello[4:5] == b"\n"):
-            yield f"本机的 {program.name}", f"mysql://{MYSQL_USER}@127.0.0.1:{port}"
+        # The greeting: three bytes of length, a number, the protocol's version, 10.
+        url = f"mysql://{MYSQL_USER}@127.0.0.1:{port}"
+        with Server(command, folder, port, url, b"", b"\n", where=4) as server:
+            yield server
 
 
 def _initialise(kind: str, command: list, base: Path, folder: Path) -> None:
@@ -354,55 +378,85 @@ if os.getppid() == {parent}:
 """
 
 
-@contextlib.contextmanager
-def _running(
-    command: list, folder: Path, port: int, hello: bytes, ready: Callable[[bytes], bool]
-) -> Iterator[None]:
-    """Run a server until the block ends; enter the block when it answers."""
-    words = [str(word) for word in command]
-    if sys.platform == "linux":
-        code = DIE_WITH_PARENT.format(signal=int(signal.SIGKILL), parent=os.getpid())
-        words = [sys.executable, "-I", "-S", "-c", code, *words]
-    log = folder / "log"
-    with open(log, "wb") as output:
-        server = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=_libraries(command[0]),
-            start_new_session=True,  # Ctrl-C is for us; we stop the server
-        )
-    try:
-        (folder / "pid").write_text(str(server.pid))
+@dataclass
+class Server:
+    """A program that serves until the block ends; in between it may be killed and started again.
+
+    It is up when it answers `hello` with `ready` at byte `where`, not when it merely listens.
+    """
+
+    command: list
+    folder: Path
+    port: int
+    url: str
+    hello: bytes
+    ready: bytes
+    where: int = 0
+    process: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Server":
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()  # its data is thrown away, so there is nothing to flush
+
+    def start(self) -> None:
+        """Start it and wait until it answers; raises _Next if it does not."""
+        words = [str(word) for word in self.command]
+        if sys.platform == "linux":
+            code = DIE_WITH_PARENT.format(signal=int(signal.SIGKILL), parent=os.getpid())
+            words = [sys.executable, "-I", "-S", "-c", code, *words]
+        log = self.folder / "log"
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=_libraries(self.command[0]),
+                start_new_session=True,  # Ctrl-C is for us; we stop the server
+            )
+        (self.folder / "pid").write_text(str(self.process.pid))
         deadline = time.monotonic() + START_TIMEOUT
-        while not _answers(folder, port, hello, ready):
-            if server.poll() is not None or time.monotonic() > deadline:
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-                raise _Next(f"{command[0].name} 没有启动成功：{''.join(tail)}")
+                raise _Next(f"{self.command[0].name} 没有启动成功：{''.join(tail)}")
             time.sleep(0.01)
-        yield
-    finally:
-        server.kill()  # its data is thrown away, so there is nothing to flush
-        server.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def answers(self) -> bool:
+        """Whether our server (not a stranger on that port) speaks its protocol."""
+        try:
+            if hasattr(socket, "AF_UNIX"):  # a socket in our own folder can only be ours
+                connection = socket.socket(socket.AF_UNIX)
+                address = str(self.folder / "s")
+            else:
+                connection = socket.socket()
+                address = ("127.0.0.1", self.port)
+            with connection:
+                connection.settimeout(1)
+                connection.connect(address)
+                connection.sendall(self.hello)
+                return connection.recv(256).startswith(self.ready, self.where)
+        except OSError:
+            return False
 
 
-def _answers(folder: Path, port: int, hello: bytes, ready: Callable[[bytes], bool]) -> bool:
-    """Whether our server (not a stranger on that port) speaks its protocol, not merely listens."""
-    try:
-        if hasattr(socket, "AF_UNIX"):  # a socket in our own folder can only be ours
-            connection = socket.socket(socket.AF_UNIX)
-            address = str(folder / "s")
-        else:
-            connection = socket.socket()
-            address = ("127.0.0.1", port)
-        with connection:
-            connection.settimeout(1)
-            connection.connect(address)
-            connection.sendall(hello)
-            return ready(connection.recv(256))
-    except OSError:
-        return False
+@contextlib.contextmanager
+def _local(starting: contextlib.AbstractContextManager[Server]) -> Iterator[tuple[str, str]]:
+    with starting as server:
+        yield f"本机的 {server.command[0].name}", server.url
 
 
 def is_free(port: int) -> bool:

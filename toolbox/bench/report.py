@@ -34,7 +34,7 @@ def print_table(result: dict) -> None:
             row["name"],
             number(row["speed"]),
             f"{number(row['least'])}–{number(row['most'])}",
-            f"{row['ratio']:.2f}×",
+            times(row["ratio"]),
             f"{row['cpu']:.2f}",
             size(row["memory"]),
             "█" * max(1, round(16 * row["speed"] / longest)),
@@ -71,6 +71,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def times(ratio: float) -> str:
+    """A ratio with at least two digits that matter: 20.3×, 1.85×, 0.00043×."""
+    return f"{ratio:.1f}×" if ratio >= 10 else f"{ratio:.2f}×" if ratio >= 0.1 else f"{ratio:.2g}×"
+
+
 def size(value: float) -> str:
     """Bytes in words: 12 KiB, 57 MiB."""
     for unit in ("B", "KiB", "MiB"):
@@ -104,8 +109,11 @@ ul { padding-left: 1.2rem; } .ok { color: var(--ok); } .bad { color: var(--bad);
 
 def page(results: Iterable[dict]) -> str:
     """All results as one HTML page that needs nothing else; escaped, no script."""
-    results = list(results)
-    body = "".join(map(_section, results))
+    body, said = "", ""
+    for result in results:  # the machine and the versions are said again only where they change
+        place = _place(result)
+        body += _section(result) + (place if place != said else "")
+        said = place
     return (
         '<!doctype html>\n<html lang="zh-CN">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -118,16 +126,6 @@ def page(results: Iterable[dict]) -> str:
 
 def _section(result: dict) -> str:
     text = html.escape
-    machine = result["machine"]
-    where = "，".join(
-        [
-            str(machine["processor"]),
-            f"{machine['cores']} 核",
-            str(machine["system"]),
-            str(machine["python"]),
-        ]
-    )
-    used = "，".join(f"{name} {version}" for name, version in result["versions"].items())
     quick = "（--quick：只是看一眼，别当真）" if result["quick"] else ""
     note = f"<p>{text(result['note'])}</p>\n" if result["note"] else ""
     targets = "".join(
@@ -142,45 +140,69 @@ def _section(result: dict) -> str:
     )
     return (
         f'<h2 id="{text(result["name"])}">{text(result["title"])}{quick}</h2>\n{note}'
-        f"{_chart(result)}\n{_rows(result)}\n"
+        f"{_charts(result)}\n{_rows(result)}\n"
         f"<ul>{targets}{refusals}</ul>\n"
-        f'<p class="soft">{text(result["date"])}，{text(where)}</p>\n'
-        f'<details class="soft"><summary>各个包的版本</summary>{text(used)}</details>\n'
+        f'<p class="soft">{text(result["date"])}</p>\n'
     )
 
 
-def _chart(result: dict) -> str:
-    """Horizontal bars from zero; the axis ends at the largest maximum."""
+def _place(result: dict) -> str:
+    """The machine, and the versions of what was measured."""
+    machine = result["machine"]
+    what = [machine["processor"], f"{machine['cores']} 核", machine["system"], machine["python"]]
+    used = "，".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f'<p class="soft">{html.escape("，".join(what))}</p>\n'
+        f'<details class="soft"><summary>各个包的版本</summary>{html.escape(used)}</details>\n'
+    )
+
+
+def _charts(result: dict) -> str:
+    """Speed; memory, too, where something is claimed of it."""
     rows = [row for row in result["rows"] if not row["refusal"]]
     if not rows:
         return ""
+    base = rows[0]
+    label = f"{result['title']}：{result['unit']}，相对 {base['name']} 的倍数"
+    charts = _chart(
+        label,
+        [(row["name"], row["least"], row["speed"], row["most"], row["ratio"]) for row in rows],
+    )
+    if any(target["of"] == "memory" for target in result["targets"]):
+        label = f"内存，相对 {base['name']} 的倍数"
+        sizes = [(row["name"], row["memory"], row["memory"] / base["memory"]) for row in rows]
+        charts += f"<p>{html.escape(label)}</p>" + _chart(
+            label, [(name, size, size, size, ratio) for name, size, ratio in sizes]
+        )
+    return charts
+
+
+def _chart(label: str, bars: list[tuple[str, float, float, float, float]]) -> str:
+    """Horizontal bars (name, least, median, most, ratio) from zero to the largest maximum."""
     left, width, height = 330, 500, 30
-    scale = width / max(row["most"] for row in rows)
+    scale = width / max(most for _, _, _, most, _ in bars)
     drawn = []
-    for index, row in enumerate(rows):
+    for index, (name, least, median, most, ratio) in enumerate(bars):
         y = index * height
-        end = left + row["speed"] * scale
-        least, most = left + row["least"] * scale, left + row["most"] * scale
         middle = y + height / 2
         drawn.append(
-            f'<text x="{left - 10}" y="{middle + 5}" text-anchor="end">'
-            f"{html.escape(row['name'])}</text>"
-            f'<rect x="{left}" y="{y + 5}" width="{max(end - left, 1):.1f}" height="{height - 10}"'
-            f' rx="2" class="{"bar" if index else "base"}"/>'
-            f'<path d="M{least:.1f} {middle}H{most:.1f}" class="range"/>'
-            f'<text x="{max(most, end) + 8:.1f}" y="{middle + 5}">{row["ratio"]:.2f}×</text>'
+            f'<text x="{left - 10}" y="{middle + 5}" text-anchor="end">{html.escape(name)}</text>'
+            f'<rect x="{left}" y="{y + 5}" width="{max(median * scale, 1):.1f}"'
+            f' height="{height - 10}" rx="2" class="{"bar" if index else "base"}"/>'
+            f'<path d="M{left + least * scale:.1f} {middle}H{left + most * scale:.1f}"'
+            f' class="range"/>'
+            f'<text x="{left + most * scale + 8:.1f}" y="{middle + 5}">{times(ratio)}</text>'
         )
-    label = html.escape(f"{result['title']}：{result['unit']}，相对 {rows[0]['name']} 的倍数")
     return (
-        f'<svg viewBox="0 0 {left + width + 90} {height * len(rows)}" role="img"'
-        f' aria-label="{label}">{"".join(drawn)}</svg>'
+        f'<svg viewBox="0 0 {left + width + 90} {height * len(bars)}" role="img"'
+        f' aria-label="{html.escape(label)}">{"".join(drawn)}</svg>'
     )
 
 
 def _rows(result: dict) -> str:
     cells = "".join(
         f"<tr><td>{html.escape(row['name'])}</td><td>{number(row['speed'])}</td>"
-        f"<td>{number(row['least'])}–{number(row['most'])}</td><td>{row['ratio']:.2f}×</td>"
+        f"<td>{number(row['least'])}–{number(row['most'])}</td><td>{times(row['ratio'])}</td>"
         f"<td>{row['cpu']:.2f}</td><td>{size(row['memory'])}</td></tr>"
         for row in result["rows"]
         if not row["refusal"]

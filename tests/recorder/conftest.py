@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+processes = importlib.import_module("tests.processes")
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = (
     "import json, sys; sys.path.insert(0, {root!r}); from toolbox.recorder import record;"
@@ -57,9 +59,7 @@ def script(tmp_path):
 
 def _execute(command, cwd, stdin, env) -> subprocess.CompletedProcess:
     variables = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1", **env}
-    return subprocess.run(
-        command, cwd=cwd, env=variables, capture_output=True, timeout=50, input=stdin
-    )
+    return processes.run(command, cwd=cwd, env=variables, input=stdin)
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """All ways to run a loop; libraries; greenlets and generators; scripts that are too much."""
 
+import importlib
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
 from toolbox import catalog
+
+processes = importlib.import_module("tests.processes")
 
 NAP = """
     import asyncio
@@ -261,11 +263,10 @@ def test_output_is_recorded(script, recorded):
 
 def test_cli_writes_where_it_is_told(script, tmp_path):
     path = script("import os, sys; os.chdir('/'); print(sys.argv[1:]); sys.exit(3)")
-    ran = subprocess.run(
+    ran = processes.run(
         [sys.executable, "-m", "toolbox.recorder", "-o", "t.json", path, "-o", "--x"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(catalog.ROOT)},
-        capture_output=True,
         text=True,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (3, "['-o', '--x']\n", "")

@@ -1,15 +1,16 @@
 import copy
+import importlib
 import json
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from toolbox import catalog
-from toolbox.timeline import page
+from toolbox.timeline import browser, page
+
+processes = importlib.import_module("tests.processes")
 
 HERE = Path(__file__).parent
 TEA = json.loads((HERE / "tea.json").read_text(encoding="utf-8"))
@@ -30,7 +31,7 @@ def recorded(tmp_path_factory):
         if file not in traces:
             output = tmp_path_factory.mktemp("trace") / "trace.json"
             command = [sys.executable, "-m", "toolbox.recorder", "-o", output, catalog.ROOT / file]
-            subprocess.run(command, cwd=catalog.ROOT, capture_output=True, timeout=50, check=True)
+            processes.run(command, cwd=catalog.ROOT).check_returncode()
             traces[file] = json.loads(output.read_text(encoding="utf-8"))
         return traces[file]
 
@@ -41,26 +42,22 @@ def recorded(tmp_path_factory):
 def chromium():
     """Debian's chromium, driven by Playwright. A module at a time: while Playwright's loop runs, no
     other test can run one."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = browser.find()
     if path is None:
         reason = "no chromium here: apt install chromium fonts-noto-cjk"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with browser.headless(path) as chromium:
+        yield chromium
 
 
 @pytest.fixture
 def open_page(chromium, tmp_path):
     """`open_page(trace, "#step=3")`: the page in a browser of its own, without network.
 
-    At the end the page must have made no error and asked for nothing but itself.
+    At the end the page must have made no error and asked for nothing but itself. A page or a
+    browser that hangs is killed before pytest-timeout strikes, which Playwright may not survive.
     """
     opened = []
 
@@ -69,7 +66,7 @@ def open_page(chromium, tmp_path):
         options = {} if limit is None else {"limit": limit}
         file.write_text(page.build(trace, **options), encoding="utf-8")
         size = {"width": 1280, "height": 720}
-        window = chromium.new_context(viewport=size, **context)
+        window = chromium.browser.new_context(viewport=size, **context)
         tab = window.new_page()
         errors, requests = [], []
         tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -80,8 +77,10 @@ def open_page(chromium, tmp_path):
         tab.goto(file.as_uri() + fragment)
         return tab
 
-    yield open_
+    with chromium.at_most(40):
+        yield open_
     for window, file, errors, requests in opened:
-        window.close()
+        with chromium.at_most(10):
+            window.close()
         assert errors == []
         assert {url.partition("#")[0] for url in requests} == {file.as_uri()}

@@ -1,6 +1,7 @@
 """`python tutorial.py trace`, as a learner types it."""
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from toolbox import catalog, cli
 from toolbox.timeline import command
 
+processes = importlib.import_module("tests.processes")
 posix_only = pytest.mark.skipif(os.name != "posix", reason="sends signals to a process group")
 
 HELLO = """\
@@ -42,16 +44,15 @@ class Learner:
         (self.folder / name).write_text(text, encoding="utf-8")
         return name
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str) -> contextlib.AbstractContextManager[subprocess.Popen]:
         front_door = str(catalog.ROOT / "tutorial.py")
-        return subprocess.Popen(
+        return processes.started(
             [sys.executable, "-W", "error", front_door, "trace", "--html", self.page, *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            start_new_session=True,
         )
 
     def trace(self, *arguments: str) -> tuple[int, str, str]:
@@ -133,9 +134,9 @@ def test_a_script_without_tasks_is_told_so(learner):
 
 def test_a_changed_folder_and_binary_output_do_no_harm(learner):
     text = "import os, sys; os.chdir('/'); sys.stdout.buffer.write(b'\\xff\\x00ok\\n')\n"
-    process = learner.start("--json", "kept.json", learner.script(text))
-    process.stdout.reconfigure(errors="replace")
-    output, errors = process.communicate(timeout=50)
+    with learner.start("--json", "kept.json", learner.script(text)) as process:
+        process.stdout.reconfigure(errors="replace")
+        output, errors = process.communicate(timeout=50)
     assert (process.returncode, errors) == (0, "")
     assert "\x00ok" in output
     assert (learner.folder / "kept.json").exists()
@@ -144,12 +145,12 @@ def test_a_changed_folder_and_binary_output_do_no_harm(learner):
 @posix_only
 def test_ctrl_c_ends_the_script_and_shows_what_there_was(learner):
     text = HELLO.replace("{ending}", "print('等', flush=True); await asyncio.sleep(60)")
-    process = learner.start(learner.script(text), "--", "甲")
-    for line in process.stdout:
-        if line == "等\n":
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    with learner.start(learner.script(text), "--", "甲") as process:
+        for line in process.stdout:
+            if line == "等\n":
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "KeyboardInterrupt" in errors
     assert "\n甲     │" in output

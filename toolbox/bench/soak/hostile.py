@@ -129,7 +129,7 @@ RESET = {  # path → what is sent before the connection is torn down
 TRAPS = [*WHOLE, *ENDLESS, *SLOW, SLOW_BODY, *RESET]
 TRAPS += ["/onward/1", "/calendar/1", "/maze/0"]
 KINDS = {
-    "loop": "跳转成环或不知去向",
+    "loop": "跳来跳去",
     "length": "长度不对",
     "code": "编码不对",
     "http": "不成 HTTP",

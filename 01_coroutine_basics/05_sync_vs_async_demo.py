@@ -28,7 +28,8 @@
 
 动手试试
     1. 把最慢的两幅改成 0.5 秒，三种下法各变成多少？改最快的一幅呢？
-    2. 给 ClientSession 加上 connector=aiohttp.TCPConnector(limit=2)，第 3 节要几秒？为什么？
+    2. 把 TCPConnector(limit=0) 改成 limit=2，第 3 节要几秒？为什么？
+       400 幅画时，limit 和那句 sleep(0) 各值多少：python tutorial.py bench download
     3. 在 fetch_async 的 async with 前加一句 time.sleep(0.1)，第 3 节变成几秒？为什么不是多 0.1 秒？
 """
 
@@ -86,10 +87,9 @@ class Trip:
                 error.close()
         self.seconds[path] = time.perf_counter() - started
         self.threads.add(current_thread())
-        if sys.stderr.isatty():  # 重定向到文件时，进度条只是垃圾
+        if sys.stderr.isatty():  # 重定向到文件时，进度条只是垃圾；\r：这一趟的结果会盖住它
             done, total = len(self.seconds), len(self.pictures)
-            bar = f"[{'#' * (16 * done // total):.<16}] {done}/{total}"
-            print(f"\r{bar}", end="\r", file=sys.stderr, flush=True)  # 这一趟的结果会盖住它
+            print(f"[{'#' * (16 * done // total):.<16}] {done}/{total}", end="\r", file=sys.stderr)
 
     def finish(self) -> "Trip":
         self.elapsed = time.perf_counter() - self.started
@@ -115,17 +115,18 @@ def with_threads(trip: Trip) -> Trip:
 
 async def with_coroutines(trip: Trip) -> Trip:
     options = {"timeout": aiohttp.ClientTimeout(total=TIMEOUT), "trust_env": not trip.local}
+    options["connector"] = aiohttp.TCPConnector(limit=0)  # 不限；默认同时 100 条，400 幅要排四队
     async with aiohttp.ClientSession(**options) as session, asyncio.TaskGroup() as group:
         for path, url in trip.pictures.items():
             group.create_task(trip.fetch_async(session, path, url))
+            await asyncio.sleep(0)  # 转一圈：这一幅的请求先上路，再登记下一幅
     return trip.finish()
 
 
-def settle(blocking: Trip, threads: Trip, coroutines: Trip) -> float:
+def settle(*trips: Trip) -> float:
     """每幅画取三趟里最快的一次，其中最慢的就是极限：怎么同时下，也得等完它。"""
-    trips = (blocking, threads, coroutines)
-    limit = max(min(trip.seconds[path] for trip in trips) for path in blocking.seconds)
-    most, real = (blocking.elapsed / seconds for seconds in (limit, coroutines.elapsed))
+    limit = max(min(trip.seconds[path] for trip in trips) for path in trips[0].seconds)
+    most, real = (trips[0].elapsed / seconds for seconds in (limit, trips[-1].elapsed))
     print(f"最慢的一幅 ≈{limit:.2f} 秒：至多快 ≈{most:.1f} 倍，协程快了 ≈{real:.1f} 倍")
     return limit
 
@@ -150,9 +151,8 @@ def name_files(folder: Path, urls: list[URL]) -> dict[Path, URL]:
 
 def paint(name: str) -> bytes:
     """一张真的 PNG：96 × 96，颜色由画名决定。"""
-    color = zlib.crc32(name.encode()).to_bytes(4)[:3]
+    png, color = b"\x89PNG\r\n\x1a\n", zlib.crc32(name.encode()).to_bytes(4)[:3]
     header, rows = bytes([0, 0, 0, 96, 0, 0, 0, 96, 8, 2, 0, 0, 0]), (b"\0" + color * 96) * 96
-    png = b"\x89PNG\r\n\x1a\n"
     for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
         png += len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
     return png

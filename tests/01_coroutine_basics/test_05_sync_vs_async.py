@@ -383,6 +383,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_folder_behind(section, site, tmp_pat
             child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=5)  # the server would have been given 10
         bored.set()
-    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    # Python may add that the coroutine was never awaited: asyncio.run() had not begun
+    assert "KeyboardInterrupt" in errors.splitlines()[-2:]
     assert child.returncode == -signal.SIGINT
     assert list(tmp_path.iterdir()) == []

@@ -55,10 +55,14 @@ def mysql_options() -> dict[str, object]:
     }
 
 
-def run(main: Callable[[], Awaitable[None]]) -> None:
+def run(
+    main: Callable[[], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """asyncio.run(main())；Ctrl-C 只说“已中断”（退出码 130），服务出事只说一段中文（2）。"""
     try:
-        asyncio.run(_to_the_end(main))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_to_the_end(main))
     except (KeyboardInterrupt, asyncio.CancelledError):  # 取消没人认领，那就是 Ctrl-C
         print("已中断", file=sys.stderr)
         sys.exit(130)

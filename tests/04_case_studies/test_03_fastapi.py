@@ -170,6 +170,28 @@ async def test_closing_finishes_the_tea_and_tells_the_listeners(lesson):
     assert not [task for task in asyncio.all_tasks() if task.get_name() in ("心跳", "uvicorn")]
 
 
+async def test_every_rung_gives_the_same_bytes(lesson):
+    bodies = await lesson.climb_the_ladder(None)
+    assert list(bodies.values()) == [{'{"龙井":38,"普洱":45,"茉莉":28}'.encode()}] * 4
+
+
+async def test_the_two_tea_lists_differ_only_in_their_way(lesson):
+    async with open_shop(lesson) as shop:
+        for path in ("/teas", "/teas.json"):
+            async with shop.http.get(path) as answer:
+                assert answer.headers["Content-Type"] == "application/json"
+                assert await answer.json() == {"龙井": 38, "普洱": 45, "茉莉": 28}
+        assert {"/teas"} == {path for path in shop.app.openapi()["paths"] if "teas" in path}
+
+
+async def test_answers_do_not_wait_for_an_acknowledgement(lesson):
+    """asyncio itself turns Nagle's algorithm off for some listening sockets only."""
+    with lesson.listen() as door, socket.create_connection(door.getsockname()) as guest:
+        inside, _ = door.accept()
+        with inside:
+            assert guest and inside.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # ── create, read, update, delete ──
 
 
@@ -382,6 +404,42 @@ async def test_a_wrong_statement_is_our_fault_not_an_outage(lesson):
     with pytest.raises(store.Unavailable):
         with store.needing("MySQL"):
             raise aiomysql.OperationalError(2013, "Lost connection")
+
+
+async def test_a_crowd_reads_through_one_line_and_a_cut_line_costs_nobody_an_answer(lesson):
+    async with open_shop(lesson) as shop:
+        note = await shop.post()
+        await shop.cache_state(note)
+        number = await shop.house.cache.call("CLIENT", "ID")
+        crowd = await asyncio.gather(*(shop.cache_state(note) for _ in range(100)))
+        assert set(crowd) == {("hit", "山水上")}
+        assert await shop.house.cache.call("CLIENT", "ID") == number
+
+        reads = asyncio.gather(*(shop.cache_state(note) for _ in range(100)))
+        for _ in range(5):
+            await shop.house.redis.client_kill_filter(_id=number)
+            await asyncio.sleep(0.01)
+            number = await shop.house.cache.call("CLIENT", "ID")
+        assert {text for _, text in await reads} == {"山水上"}  # hit, or down and asked MySQL
+        assert await shop.cache_state(note) == ("hit", "山水上")
+
+
+@posix
+async def test_a_frozen_redis_holds_a_crowd_up_for_a_second_only(lesson, tmp_path, monkeypatch):
+    port = services.free_port()
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    async with private_redis(port, tmp_path) as process, open_shop(lesson) as shop:
+        note = await shop.post()
+        await shop.cache_state(note)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(2):  # who waits on the line that is there; who waits for a new one
+                async with asyncio.timeout(10):
+                    crowd = await asyncio.gather(*(shop.cache_state(note) for _ in range(50)))
+                assert set(crowd) == {("down", "山水上")}
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert await shop.cache_state(note) == ("hit", "山水上")
 
 
 # ── listeners ──

@@ -191,13 +191,13 @@ class Side:
 class Stream:
     """我们这边的适配器 (adapter)：处理函数只看得见 read、write、close。"""
 
-    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, side: type[Side] = Side) -> None:
         sock.setblocking(False)
         if sock.family != getattr(socket, "AF_UNIX", None):  # 小包立刻发，别等凑满（asyncio 也关）
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self.loop, self.sock, self.interest = loop, sock, 0
-        self.readable = Side(self, selectors.EVENT_READ)
-        self.writable = Side(self, selectors.EVENT_WRITE)
+        self.loop, self.sock, self.side, self.interest = loop, sock, side, 0
+        self.readable = side(self, selectors.EVENT_READ)
+        self.writable = side(self, selectors.EVENT_WRITE)
 
     def watch(self, interest: int) -> None:
         if interest != self.interest:
@@ -240,7 +240,7 @@ class Stream:
 def serve(loop: Loop, door: Stream, handler: Callable):
     while door.sock.fileno() >= 0:
         try:
-            loop.spawn(handler(Stream(loop, door.sock.accept()[0])))
+            loop.spawn(handler(Stream(loop, door.sock.accept()[0], door.side)))
         except BlockingIOError:
             yield door.readable
         except OSError:  # 句柄用完了 (EMFILE)，或人家没等到就走了：歇一下再开门

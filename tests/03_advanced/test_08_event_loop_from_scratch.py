@@ -437,6 +437,36 @@ def test_the_same_handler_is_heard_on_both_loops(lesson, capsys):
     assert lesson.shout_on_asyncio(5, 4)[0] == lesson.shout_on_our_loop(5, 4)[0] == 20
 
 
+def test_each_rung_answers_and_only_the_first_registers_for_every_wait(lesson, capsys):
+    naive, kept, resumed = lesson.climb(lesson.shout_on_our_loop).values()
+    assert naive > 4  # both ends, for every echo: once to register, once to take it back
+    assert kept == resumed < 0.2  # once for each of 128 ends and 1,920 echoes
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in printed] == list(
+        sys.modules["mini_loop_ladder"].RUNGS
+    )
+
+
+@pytest.mark.parametrize("rung", ["Naive", "Queued", "Side"])
+def test_every_rung_passes_a_large_payload_both_ways(lesson, loop, rung):
+    side = getattr(sys.modules["mini_loop_ladder"], rung)
+    payload = os.urandom(1_000_000)
+
+    async def main():
+        door = lesson.Stream(loop, socket.create_server(("127.0.0.1", 0)), side)
+        with closing(door):
+            loop.spawn(lesson.serve(loop, door, lesson.echo))
+            client = lesson.Stream(loop, socket.create_connection(door.sock.getsockname()), side)
+            with closing(client):
+                writing, heard = loop.spawn(client.write(payload)), bytearray()
+                while len(heard) < len(payload):
+                    heard += await client.read()
+                await writing
+                return bytes(heard)
+
+    assert loop.run(main()) == payload
+
+
 def test_ctrl_c_cancels_every_task_and_stops_within_a_second(tmp_path):
     if sys.platform == "win32":
         pytest.skip("SIGINT cannot be sent to a single child")

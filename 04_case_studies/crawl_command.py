@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import crawler
+from crawler_processes import ProcessCrawler
 from web_page import PARSERS, canonical
 
 
@@ -59,12 +60,13 @@ def arguments() -> argparse.Namespace:
         ("workers", int, 1, "同时最多几个请求"),
         ("delay", float, 0, "两次请求至少隔几秒"),
         ("timeout", float, 0.01, "一次请求最多几秒"),
+        ("processes", int, 1, "分给几个进程；不限速 (--delay 0) 才用得上"),
     ):
         parser.add_argument(
             f"--{name}",
             type=partial(_number, kind=kind, least=least),
-            default=getattr(defaults, name),
-            help=f"{words}（默认 {getattr(defaults, name)}）",
+            default=getattr(defaults, name, 1),
+            help=f"{words}（默认 {getattr(defaults, name, 1)}）",
         )
     parser.add_argument("--parser", choices=PARSERS, default=defaults.parser)
     parser.add_argument("--out", type=Path, help="结果文件，一行一页 (JSON Lines)")
@@ -84,7 +86,10 @@ async def _crawl(args: argparse.Namespace) -> None:
     options = crawler.Options(**{name: getattr(args, name) for name in names})
     with tempfile.TemporaryDirectory() as folder:
         out = args.out or Path(folder, "pages.jsonl")
-        crawling = crawler.Crawler(start, options, out)
+        if args.processes == 1:
+            crawling = crawler.Crawler(start, options, out)
+        else:
+            crawling = ProcessCrawler(start, options, out, args.processes)
         try:
             with progress_bar(crawling):
                 await crawling.run()

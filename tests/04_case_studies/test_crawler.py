@@ -469,18 +469,33 @@ async def test_hostile_answers_do_not_fill_the_memory(crawl, name):
 
 
 @a_coroutine
-async def test_a_mountain_of_links_is_cut_down(crawl, crawler):
+async def test_a_mountain_of_links_is_cut_down(crawl, web_page):
     async with serving({"/": links(*(f"/{n}" for n in range(20_000)))}) as server:
         found = await crawl(server, depth=0)
-    assert len(found["/"].links) == crawler.LINKS_PER_PAGE
+    assert len(found["/"].links) == web_page.LINKS_PER_PAGE
 
 
-@a_coroutine
-async def test_long_links_are_neither_followed_nor_remembered(crawler):
-    async with serving({}) as server, crawler.visit(server.home, crawler.Options()) as site:
-        assert site.links(["x" * 2_001], server.home, "") == []
-        assert site._resolve.cache_info().currsize == 0
-        assert site.links(["x" * 100], server.home, "/" + "b" * 1_950 + "/") == []
+def test_long_links_are_neither_followed_nor_remembered(web_page):
+    site = web_page.SameSite("http://town.example/")
+    assert site.links(["x" * 2_001], site.home, "") == []
+    assert site._resolve.cache_info().currsize == 0
+    assert site.links(["x" * 100], site.home, "/" + "b" * 1_950 + "/") == []
+
+
+@pytest.mark.parametrize(
+    ("href", "link"),
+    [
+        ("?q", "dir/page?q"), (" ?q", "dir/page?q"), ("#x", "dir/page?a=/b"), ("", "dir/page?a=/b"),
+        ("x", "dir/x"), (" x#y", "dir/x"), ("../x", "x"), ("/x", "x"), ("\n/x ", "x"),
+        ("//town.example/x", "x"), (" HTTP://TOWN.example/x", "x"),
+    ],
+)  # fmt: skip
+def test_what_is_remembered_of_a_folder_holds_for_its_pages(web_page, href, link):
+    site = web_page.SameSite("http://town.example/")
+    for name in ("page", "other"):  # the second time from the cache
+        url = f"{site.home}dir/{name}?a=/b"
+        assert site.links([href], url, "") == [site.home + link.replace("page", name)]
+        assert site.links([href], url, "") == [web_page.canonical(href, url)]
 
 
 @a_coroutine

@@ -64,8 +64,7 @@ class Normalised(Follow):
 
     def parse(self, response) -> Iterator:
         if response.url == self.home:
-            crawler = lesson("04_case_studies/crawler.py")
-            self.links = crawler.Site(None, self.home, crawler.Options()).links
+            self.links = lesson("04_case_studies/web_page.py").SameSite(self.home).links
             self.seen = {self.home}
         yield {"url": response.url, "title": response.css("title::text").get()}
         for url in self.links(response.css("a::attr(href)").getall(), response.url, ""):

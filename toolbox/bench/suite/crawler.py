@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -104,6 +105,19 @@ def _lesson(home: str, paths: list[str], **options: object) -> Crawled:
         return {page.url: page.title for page in crawler.saved_pages(out)}, seconds
 
 
+def _lesson_processes(home: str, paths: list[str]) -> Crawled:
+    """One process per core; they get up before the clock runs, as imports do in other rows."""
+    crawler = lesson("04_case_studies/crawler.py")
+    many = lesson("04_case_studies/crawler_processes.py")
+    settings = crawler.Options(delay=0, workers=64, pages=len(paths), depth=99, parser="fast")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "pages.jsonl")
+        crawl = many.ProcessCrawler(home, settings, out, len(os.sched_getaffinity(0)))
+        asyncio.run(crawl.run())
+        seconds = crawl.ended - crawl.began
+        return {page.url: page.title for page in crawler.saved_pages(out)}, seconds
+
+
 def _same_site(home: str, hrefs: list[str], url: str) -> set[str]:
     """The links of a page, as most scripts find them."""
     links = {urldefrag(urljoin(url, href)).url for href in hrefs}
@@ -186,6 +200,7 @@ def _fetch_only(home: str, paths: list[str], workers: int = 64) -> Crawled:
 
 SCRAPY, SCRAPY_OURS = "Scrapy，并发 64", "Scrapy，并发 64，归一和去重换成 4.4 的"
 SOUP, FAST = "4.4 默认（BeautifulSoup）", "4.4 --parser fast"
+EVERY_CORE = "4.4 --parser fast --processes 核数"
 LESSON = ("aiohttp", "bs4", "lxml", "selectolax", "protego")
 
 NEAR = Benchmark(
@@ -198,6 +213,7 @@ NEAR = Benchmark(
         _row(SCRAPY_OURS, _scrapy, "scrapy", *LESSON, spider="Normalised", requests=64),
         _row(SOUP, _lesson, *LESSON),
         _row(FAST, _lesson, *LESSON, parser="fast"),
+        _row(EVERY_CORE, _lesson_processes, *LESSON),
         _row("httpx + selectolax", _httpx, "httpx", "selectolax"),
         _row("requests + BeautifulSoup，一页接一页", _requests, "requests", "bs4"),
         _row("只下载，不解析（aiohttp 的上限）", _fetch_only, "aiohttp"),
@@ -205,6 +221,8 @@ NEAR = Benchmark(
     [
         Target(SOUP, SCRAPY, 1.8),
         Target(FAST, SCRAPY, 14),
+        Target(EVERY_CORE, SCRAPY, 25),
+        Target(EVERY_CORE, SCRAPY_OURS, 15),
         Target(SOUP, SCRAPY, 0.55, of="memory"),
         Target(FAST, SCRAPY, 0.55, of="memory"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from toolbox.timeline import perfetto
 
+pytestmark = pytest.mark.xdist_group("page")  # one process: lessons are recorded once
 LESSONS = [
     "01_coroutine_basics/02_yield_demo.py",
     "02_asyncio_core/01_event_loop_demo.py",

@@ -6,6 +6,7 @@ import pytest
 
 from toolbox.timeline import reading, terminal
 
+pytestmark = pytest.mark.xdist_group("page")  # one process: lessons are recorded once
 BY_STEP = """\
 tea.py · Python 3.13.0 · 4 个任务 · 51 步 · 0.20 秒
     步  1                      20                      40

@@ -88,7 +88,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_guests import call, climb_the_ladder, next_event
 from fastapi_offline import FastAPIOffline
-from fastapi_server import fast_loop, listen, serving
+from fastapi_server import Inbox, allowed_methods, fast_loop, listen, serving
 from fastapi_store import MAX_ID, Draft, Health, Note, Problem, TeaHouse, Unavailable, open_house
 
 DATABASE = "asyncio_tutorial_fastapi"
@@ -202,13 +202,12 @@ async def board() -> FileResponse:
 
 
 @routes.get("/events", response_class=EventSourceResponse, include_in_schema=False)
-async def events(house: House) -> AsyncIterable[ServerSentEvent]:
-    """一条不结束的响应；它不进 /docs，在那里点“执行”会一直转。客人走了，生成器会被取消。"""
-    with house.listening() as inbox:
-        event = ""
-        while event != "bye":
-            event, data = await inbox.get()
-            yield ServerSentEvent(event=event, data=data, retry=1000)  # 断了 1 秒后重连
+async def events(inbox: Inbox) -> AsyncIterable[ServerSentEvent]:
+    """一条不结束的响应；它不进 /docs，在那里点“执行”会一直转。客人走了，信箱会被取下。"""
+    event = ""
+    while event != "bye":
+        event, data = await inbox.get()
+        yield ServerSentEvent(event=event, data=data, retry=1000)  # 断了 1 秒后重连
 
 
 def create_app(database: str = DATABASE) -> FastAPI:
@@ -234,6 +233,7 @@ def create_app(database: str = DATABASE) -> FastAPI:
         kept = [{key: item[key] for key in ("loc", "msg", "type")} for item in error.errors()]
         return JSONResponse({"detail": kept}, 422)
 
+    app.add_exception_handler(405, allowed_methods)
     return app
 
 

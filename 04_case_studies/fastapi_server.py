@@ -13,9 +13,11 @@ import importlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -67,6 +69,30 @@ async def serving(app: FastAPI, door: socket.socket) -> AsyncIterator[str]:
                 app.state.house.say_goodbye()  # 先告诉 SSE：uvicorn 会等所有连接断开
                 server.should_exit = True
                 await running
+
+
+# ── FastAPI 和 Starlette 没做全的两处 ──
+
+
+async def _open_inbox(request: Request) -> AsyncIterator[asyncio.Queue]:
+    """SSE 接口的信箱，写成带 yield 的依赖：不管客人什么时候走，yield 后面的收尾都会做。
+
+    写在接口里面就不一定：客人若走在“已经 yield、正在发送”的那一刻，FastAPI 取消的是发送，生成器停在
+    yield 上没人关，要等垃圾回收 (GC) 才轮到它的 with 收尾，其间信箱一直挂着。
+    """
+    with request.app.state.house.listening() as inbox:
+        yield inbox
+
+
+Inbox = Annotated[asyncio.Queue, Depends(_open_inbox)]
+
+
+async def allowed_methods(request: Request, error: HTTPException) -> JSONResponse:
+    """405 要在 Allow 里列出这个网址的全部方法 (RFC 9110)；Starlette 只列第一个接口的。"""
+    path = getattr(request.scope.get("route"), "path", "")  # 匹配上的写法，如 /notes/{note_id}
+    documented = request.app.openapi()["paths"].get(path, {})
+    methods = {method.upper() for method in documented} | set(error.headers["Allow"].split(", "))
+    return JSONResponse({"detail": error.detail}, 405, {"Allow": ", ".join(sorted(methods))})
 
 
 if __name__ == "__main__":

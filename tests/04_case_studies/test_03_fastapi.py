@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -285,6 +286,16 @@ async def test_wrong_input_is_a_declared_4xx(lesson):
         assert await shop.cache_state(note) == ("miss", "山水上")
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/notes", "GET, POST"), ("/notes/1", "DELETE, GET, PUT"), ("/board", "GET")],
+)
+async def test_405_lists_every_method_of_the_path(lesson, path, methods):
+    async with open_shop(lesson) as shop, shop.http.patch(path) as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, methods)
+        assert await answer.json() == {"detail": "Method Not Allowed"}
+
+
 async def test_a_hostile_seconds_never_reaches_the_blocking_endpoint(lesson):
     async with open_shop(lesson) as shop:
         assert (await shop.ask("GET", "/brew/blocking?seconds=1000000"))[0] == 422
@@ -466,6 +477,26 @@ async def test_a_slow_listener_loses_the_oldest_and_still_hears_bye(lesson):
         assert len(letters) == 100
         assert letters[-1] == ("bye", {})
         assert letters[-2] == ("added", {"id": 299})
+
+
+async def test_listeners_who_leave_in_mid_sentence_take_their_inboxes_along(lesson):
+    async with open_shop(lesson) as shop:
+
+        async def listen(stream_number):
+            async with shop.http.get("/events") as stream:
+                await lesson.next_event(stream)
+                shop.house.tell(
+                    "added", {"text": "长" * 50_000}
+                )  # more than a socket takes at once
+
+        gc.disable()  # or the collector would do what the server forgot
+        try:
+            await asyncio.gather(*map(listen, range(50)))
+            async with asyncio.timeout(10):
+                while shop.house.listeners:
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
 
 
 async def test_a_listener_who_slips_in_after_the_bell_is_sent_away(lesson):

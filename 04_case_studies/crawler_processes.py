@@ -20,11 +20,24 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from crawler import CannotCrawl, Crawler, Options, Page, Site, as_line, connect, to_json
+from crawler import CannotCrawl, Crawler, Options, Page, as_line, connect, to_json
 
 SPAWN = multiprocessing.get_context("spawn")  # 三个系统上都一样；fork 会把事件循环也抄一份
 CHUNK = 1 << 18
-MOST_DEATHS = 5
+MOST_DEATHS = 3
+
+
+@asynccontextmanager
+async def talk(
+    connection: socket.socket,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(sock=connection, limit=CHUNK)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 # ── 子进程 ──
@@ -37,32 +50,34 @@ def child(connection: socket.socket, home: str, options: Options) -> None:
 
 
 async def fetch_for_parent(connection: socket.socket, home: str, options: Options) -> None:
-    reader, writer = await asyncio.open_connection(sock=connection, limit=CHUNK)
     loop, todo, ready = asyncio.get_running_loop(), asyncio.Queue(), []
 
     def send(line: bytes) -> None:
         if not ready:
-            loop.call_soon(flush)  # 这一轮循环里做好的，一起寄
+            loop.call_soon(flush)  # 循环的这一圈里做好的，一起寄
         ready.append(line)
 
     def flush() -> None:
         writer.write(b"".join(ready))
         ready.clear()
 
-    async def work(site: Site) -> None:
+    async def work() -> None:
         while True:
             url, depth = await todo.get()
             send(as_line(await site.fetch(url, depth)))
 
-    async with connect(home, options) as site, asyncio.TaskGroup() as group:
+    async with (
+        talk(connection) as (reader, writer),
+        connect(home, options) as site,
+        asyncio.TaskGroup() as group,
+    ):
         site.on_pause = lambda seconds: send(b"%f\n" % seconds)
-        workers = [group.create_task(work(site)) for _ in range(options.workers)]
+        workers = [group.create_task(work()) for _ in range(options.workers)]
         send(b"0\n")  # 到岗
         while line := await reader.readline():
             message = json.loads(line)
-            if isinstance(message, list):
-                for job in message:
-                    todo.put_nowait(job)
+            if isinstance(message, list):  # 网址和深度
+                todo.put_nowait(message)
             else:
                 site.pause(message)
         for worker in workers:
@@ -76,34 +91,29 @@ async def fetch_for_parent(connection: socket.socket, home: str, options: Option
 class Child:
     """一个子进程：怎样对它说话，它手里有哪些还没爬完的网址。"""
 
-    process: multiprocessing.process.BaseProcess
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     given: dict[str, int] = field(default_factory=dict)  # 网址 → 深度
     at_work: bool = False
 
-    def tell(self, message: object) -> None:
-        self.writer.write(to_json(message).encode() + b"\n")
+    def tell(self, messages: list) -> None:
+        self.writer.write("".join(to_json(message) + "\n" for message in messages).encode())
 
 
 @asynccontextmanager
 async def hired(home: str, options: Options) -> AsyncIterator[Child]:
     """一个进程；离开时它一定不在了，无论怎样离开。"""
     ours, theirs = socket.socketpair()
-    process = SPAWN.Process(target=child, args=(theirs, home, options), daemon=True)
-    with theirs, born_deaf_to_ctrl_c():
-        process.start()
-    try:
-        reader, writer = await asyncio.open_connection(sock=ours, limit=CHUNK)
+    with ours:
+        process = SPAWN.Process(target=child, args=(theirs, home, options), daemon=True)
+        with theirs, born_deaf_to_ctrl_c():
+            process.start()
         try:
-            yield Child(process, reader, writer)
+            async with talk(ours) as (reader, writer):
+                yield Child(reader, writer)
         finally:
-            writer.transport.abort()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-    finally:
-        process.kill()  # 该收的都收了，不必好好告别；我们若被 kill -9，它读到结尾也就走了
-        process.join()
+            process.kill()  # 该收的都收了，不必告别；我们若被 kill -9，它读到结尾也就走了
+            process.join()
 
 
 @contextmanager
@@ -124,7 +134,8 @@ class ProcessCrawler(Crawler):
         self.children: list[Child] = []
         self.began = self.ended = 0.0  # 人到齐、开始爬的时刻，收下最后一页的时刻
         self._size = min(processes, options.workers)
-        self._deaths: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()  # 网址 → 爬它的时候死过几个进程
+        self._suspects: list[tuple[str, int]] = []  # 这样的网址，要单独再爬
 
     def _staff(self) -> list[Callable[[], Coroutine]]:
         if self._site.delay:
@@ -157,7 +168,7 @@ class ProcessCrawler(Crawler):
                 else:  # 到岗了；或者服务器说过几秒再来，那就是所有进程的事
                     worker.at_work = True
                     for one in self.children:
-                        one.tell(message)
+                        one.tell([message])
             self._file.flush()
             self._deal()
 
@@ -168,15 +179,14 @@ class ProcessCrawler(Crawler):
         self.ended = time.perf_counter()
 
     def _take_back(self, worker: Child) -> None:
-        """总死在同一页上，就不怪进程，怪那一页：记下来，不再爬。"""
-        self._deaths[""] += not worker.at_work  # 还没到岗
+        """它手里的还要爬。多半是它自己倒霉；总死在同一页上，就怪那一页：记下来，不再爬。"""
+        self._deaths[""] += not worker.at_work  # 没到岗就死了
         if self._deaths[""] == MOST_DEATHS:
             raise RuntimeError("爬虫的子进程起不来")
         for url, depth in list(worker.given.items()):
             self._deaths[url] += 1
             if self._deaths[url] < MOST_DEATHS:
-                self._queue.put_nowait((url, depth))
-                self._queue.task_done()
+                self._suspects.append((url, depth))
             else:
                 page = Page(url, depth, error=f"爬它的进程死了 {MOST_DEATHS} 次")
                 self._file.write(as_line(page))
@@ -187,20 +197,27 @@ class ProcessCrawler(Crawler):
     def _deal(self) -> None:
         """谁手里不够，就补给谁；队列短的时候平分。"""
         working = [worker for worker in self.children if worker.at_work]
-        if not self.began and len(working) == self._size:
-            self.began = time.perf_counter()
-        if not self.began:
+        if not self.began and len(working) < self._size:
             return
+        self.began = self.began or time.perf_counter()
         for worker in working:
-            jobs = []
+            if worker.given.keys() & self._deaths.keys():
+                continue  # 它手里有死过进程的网址：只给它这一个，免得连累别的
             # 手里多留一倍：一半在爬，一半在等，不必爬完一页才来要下一页
             room = 2 * self.options.workers // self._size - len(worker.given)
-            for _ in range(min(room, -(-self._queue.qsize() // len(working)))):
-                url, depth = self._queue.get_nowait()
-                if url in self.done:
-                    self._queue.task_done()
-                else:
-                    worker.given[url] = depth
-                    jobs.append((url, depth))
+            jobs = self._next(min(room, -(-self._queue.qsize() // len(working))))
+            if not jobs and not worker.given and self._suspects:
+                jobs = [self._suspects.pop()]
             if jobs:
+                worker.given.update(jobs)
                 worker.tell(jobs)
+
+    def _next(self, count: int) -> list[tuple[str, int]]:
+        jobs = []
+        while len(jobs) < count and not self._queue.empty():
+            url, depth = self._queue.get_nowait()
+            if url in self.done:  # 接着上次爬，已经有了
+                self._queue.task_done()
+            else:
+                jobs.append((url, depth))
+        return jobs

@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -566,6 +568,168 @@ async def test_results_of_another_site_are_refused(crawler, tmp_path):
             await crawler.Crawler(server.home, crawler.Options(), out).run()
 
 
+# ── several processes ──
+
+
+@pytest.fixture
+def in_processes(crawler, tmp_path):
+    """A crawl by two processes that is ready to run, and its file."""
+    processes = importlib.import_module("crawler_processes")
+
+    def prepare(server, size=2, **options):
+        settings = crawler.Options(**{"delay": 0, "timeout": 5, "backoff": 0.01} | options)
+        out = tmp_path / "pages.jsonl"
+        return processes.ProcessCrawler(server.home, settings, out, size), out
+
+    return prepare
+
+
+def tree(path):
+    """1 + 6 + 36 + 216 pages."""
+    return (
+        links(*(f"{path}{n}/" for n in range(6))) if len(path) < 6 else http("<title>leaf</title>")
+    )
+
+
+@a_coroutine
+async def test_processes_crawl_the_same_pages(crawler, in_processes):
+    async with serving(tree) as server:
+        crawl, out = in_processes(server)
+        await crawl.run()
+    pages = list(crawler.saved_pages(out))
+    assert len(pages) == len({page.url for page in pages}) == len(server.asked) - 1 == 259
+    assert sum(page.title == "leaf" for page in pages) == 216
+    assert {page.depth for page in pages} == {0, 1, 2, 3}
+    assert server.asked.count("/robots.txt") == 1
+    assert multiprocessing.active_children() == []
+
+
+@a_coroutine
+async def test_processes_share_the_limits_and_the_workers(crawler, in_processes):
+    now, most = 0, 0
+
+    async def slow(writer):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.02)
+        now -= 1
+        writer.write(http())
+
+    def answer(path):
+        return links(*(f"/{n}" for n in range(99))) if path == "/" else slow
+
+    async with serving(answer) as server:
+        crawl, out = in_processes(server, size=2, workers=3, pages=30)
+        await crawl.run()
+    assert len(list(crawler.saved_pages(out))) == 30
+    assert most == 3
+
+
+@a_coroutine
+async def test_processes_go_on_where_one_process_was_stopped(crawler, in_processes, crawl):
+    async with serving(tree) as server:
+        assert len(await crawl(server, pages=50)) == 50
+        more, out = in_processes(server)
+        await more.run()
+        assert len(server.asked) - server.asked.count("/robots.txt") == 259
+    urls = [page.url for page in crawler.saved_pages(out)]
+    assert len(urls) == len(set(urls)) == 259
+
+
+@a_coroutine
+async def test_a_killed_process_loses_no_page(crawler, in_processes):
+    async with serving(tree) as server:
+        crawl, out = in_processes(server)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            running = group.create_task(crawl.run())
+            for kill_after in (20, 90, 200):
+                while len(crawl.done) < kill_after:
+                    await asyncio.sleep(0.001)
+                multiprocessing.active_children()[0].kill()
+            await running
+    urls = [page.url for page in crawler.saved_pages(out)]
+    assert len(urls) == len(set(urls)) == 259
+    assert not any(page.error for page in crawler.saved_pages(out))
+    assert multiprocessing.active_children() == []
+
+
+@a_coroutine
+async def test_a_page_that_kills_is_given_up_and_takes_no_other_with_it(crawler, in_processes):
+    async def kill_the_crawlers(writer):
+        for process in multiprocessing.active_children():
+            process.kill()
+        await asyncio.sleep(0.1)
+
+    def answer(path):
+        return kill_the_crawlers if path == "/3/" else tree(path)
+
+    async with asyncio.timeout(60), serving(answer) as server:
+        crawl, out = in_processes(server, workers=4)
+        await crawl.run()
+    pages = {page.url: page for page in crawler.saved_pages(out)}
+    assert len(pages) == 259 - 6 - 36
+    assert [url for url, page in pages.items() if page.error] == [server.home + "3/"]
+    assert pages[server.home + "3/"].error == "爬它的进程死了 3 次"
+
+
+@a_coroutine
+async def test_retry_after_holds_back_every_process(in_processes):
+    asked = []
+
+    async def slow(writer):
+        asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.02)
+        writer.write(http())
+
+    busy = [http(status=503, Retry_After="1"), http()]
+
+    def answer(path):
+        if path == "/20":
+            return busy
+        return links(*(f"/{n}" for n in range(90))) if path == "/" else slow
+
+    async with serving(answer) as server:
+        crawl, _ = in_processes(server, workers=2)
+        await crawl.run()
+    # A process that had not heard of it would have gone on, every 0.02 s for a second.
+    assert max(after - before for before, after in itertools.pairwise(asked)) > 0.5
+
+
+@a_coroutine
+async def test_many_long_links_reach_the_processes(crawler, in_processes):
+    long = [f"/{n}{'x' * 1_900}" for n in range(300)]
+    async with serving({"/": links(*long)}) as server:
+        crawl, out = in_processes(server, workers=300)
+        await crawl.run()
+    assert len(list(crawler.saved_pages(out))) == 301
+
+
+@a_coroutine
+async def test_cancelling_ends_the_processes(in_processes):
+    async with serving({"/": links("/slow"), "/slow": slow_loris}) as server:
+        crawl, out = in_processes(server)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60) as limit:
+                running = asyncio.ensure_future(crawl.run())
+                while "/slow" not in server.asked:
+                    await asyncio.sleep(0.01)
+                limit.reschedule(asyncio.get_running_loop().time())
+                await running
+    assert multiprocessing.active_children() == []
+    assert out.read_bytes().count(b"\n") == 1
+
+
+@a_coroutine
+async def test_a_crawl_that_waits_between_requests_needs_no_processes(crawler, in_processes):
+    rules = {"/robots.txt": http("User-agent: *\nCrawl-delay: 1")}
+    async with serving(rules) as server:
+        crawl, out = in_processes(server)
+        with pytest.raises(crawler.CannotCrawl, match="每 1 秒才一个请求"):
+            await crawl.run()
+    assert not out.exists()
+
+
 # ── the command line ──
 
 
@@ -680,6 +844,50 @@ async def test_ctrl_c_keeps_the_file_and_says_how_to_go_on(tmp_path):
     assert "--resume" in said[0]
     assert said[1:] == ["已中断"]
     assert out.read_bytes().count(b"\n") == 1
+
+
+@a_coroutine
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+async def test_no_process_survives_the_command(tmp_path, end):
+    def group_of(leader):
+        stats = (path.read_text() for path in Path("/proc").glob("[0-9]*/stat"))
+        fields = (stat.rpartition(")")[2].split() for stat in stats)
+        return [state for state, _, group, *_ in fields if group == str(leader) and state != "Z"]
+
+    async with serving({"/": links("/slow"), "/slow": slow_loris}) as server:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", LESSON, server.home, "--delay", "0"),
+            *("--processes", "2", "--out", tmp_path / "pages.jsonl"),
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        while "/slow" not in server.asked:
+            await asyncio.sleep(0.01)
+        if end == signal.SIGINT:
+            os.killpg(child.pid, end)  # as a terminal does: to the children, too
+        else:
+            child.send_signal(end)
+        errors = (await child.communicate())[1].decode().splitlines()
+        async with asyncio.timeout(20):
+            while group_of(child.pid):
+                await asyncio.sleep(0.02)
+    if end == signal.SIGINT:
+        assert child.returncode == 130
+        assert "--resume" in errors[0]
+        assert errors[1:] == ["已中断"]
+
+
+@a_coroutine
+async def test_command_crawls_with_processes(tmp_path):
+    async with serving(tree) as server:
+        ran = await run_command(server.home, "--delay", 0, "--processes", 2)
+        polite = await run_command(server.home, "--processes", 2)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "共 259 页：200 × 259" in ran.stdout
+    assert (polite.returncode, polite.stdout) == (2, "")
+    assert "一个进程就够了" in polite.stderr
 
 
 @a_coroutine

@@ -146,6 +146,21 @@ def test_many_lanes_are_cut_to_the_most_telling(tea):
     assert len(names) == 40
 
 
+def test_many_short_runs_do_not_hide_what_is_waited_for(tea):
+    """A task that sleeps for three steps out of five, 200 times."""
+    tea["tasks"] = [{**tea["tasks"][1], "id": 0, "state": "done"}]
+    tea["ev"] = [{"k": "new", "t": 0, "T": 0}]
+    for n in range(200):
+        tea["ev"] += [
+            {"k": "run", "t": n * 1000, "h": 2 * n, "T": 0},
+            {"k": "end", "t": n * 1000 + 1, "T": 0, "state": "wait", "w": {"kind": "sleep"}},
+            *({"k": "job", "t": n * 1000 + 2, "j": n * 3 + job} for job in range(3)),
+        ]
+    for by_time in (False, True):
+        bar = terminal.draw(tea, 72, by_time=by_time).splitlines()[2]
+        assert bar.count("─") > 50 > 5 > bar.count("█"), bar
+
+
 def test_a_trace_without_lanes_or_events_is_one_line(tea):
     tea["tasks"], tea["ev"] = [], []
     for by_time in (False, True):

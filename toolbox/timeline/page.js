@@ -565,8 +565,8 @@ function showNotes() {
   const notes = [];
   if (TRACE.cut) notes.push(W.notes.cut(EVENTS.length, TRACE.recorded));
   else if (TRACE.lines != null) notes.push(W.notes.lines(TRACE.lines));
+  else if (EVENTS.some((event) => event.more)) notes.push(W.notes.more);
   else if (LANES.length && !EVENTS.some((event) => event.k === "line")) notes.push(W.notes.noLines);
-  if (EVENTS.some((event) => event.more)) notes.push(W.notes.more);
   if (TRACE.truncated) notes.push(W.notes.truncated);
   if (TRACE.died) notes.push(W.notes.died(TRACE.died));
   notes.push(...(TRACE.notes ?? []));

@@ -3,7 +3,7 @@
 import os
 import shutil
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TextIO
 
 from . import reading
@@ -211,11 +211,13 @@ class _Drawing:
             return 1
         return max(events[-1]["t"] - self._start if self.by_time else len(self.steps), 1)
 
-    def _column(self, event: int) -> int:
-        x = self._step_of[event]
+    def _x(self, event: int) -> int:
         if self.by_time:  # what came before the first lane takes no room
-            x = max(self.trace["ev"][event]["t"] - self._start, 0)
-        return min(self.bar - 2, x * (self.bar - 1) // self._length())
+            return max(self.trace["ev"][event]["t"] - self._start, 0)
+        return self._step_of[event]
+
+    def _column(self, event: int) -> int:
+        return min(self.bar - 2, self._x(event) * (self.bar - 1) // self._length())
 
     # parts
 
@@ -272,11 +274,32 @@ class _Drawing:
         for span in spans:  # what runs is never hidden by a label
             if span.state == reading.RUNNING:
                 cells[self._column(span.first)] = (self.glyphs["running"], "running")
+        if self._is_crowded(spans):
+            for column, kind in self._mostly(spans):
+                cells[column] = (self.glyphs[kind], kind)
         state = self.trace["tasks"][lane]["state"]
         if spans and state in self.ends:
             last = max(index for index, cell in enumerate(cells) if cell[1]) + 1
             cells[min(last, self.bar - 1)] = (self.ends[state], f"end {state}")
         return self._paint(cells)
+
+    def _is_crowded(self, spans: list[Span]) -> bool:
+        """Whether a lane runs so often that its runs, drawn in every column, would hide its waits:
+        in a long trace."""
+        runs = sum(span.state == reading.RUNNING for span in spans)
+        room = self._column(spans[-1].last) - self._column(spans[0].first) + 1 if spans else 0
+        return runs >= 6 and runs > room / 2
+
+    def _mostly(self, spans: list[Span]):
+        """Each column of a lane, and what it does for most of it."""
+        width = self._length() / (self.bar - 1)
+        shares: dict[int, Counter[str]] = defaultdict(Counter)
+        for span in spans:
+            begin, end = self._x(span.first), self._x(span.last)
+            for column in range(self._column(span.first), self._column(span.last) + 1):
+                share = min(end, (column + 1) * width) - max(begin, column * width)
+                shares[column][group(span.state)] += share
+        return [(column, share.most_common(1)[0][0]) for column, share in shares.items()]
 
     def _write_into(self, cells, begin: int, end: int, span: Span, kind: str) -> None:
         """What is waited for, into a bar that is long enough."""

@@ -12,7 +12,7 @@ function laneList(numbers, and, count = numbers.length) {
   if (and === "、") return [...list, `等 ${count} 个任务`];
   return list.length ? [...list, ` and ${count - known.length} more`] : [`${count} tasks`];
 }
-const codeOf = (w) => code(w.expr || w.api || w.kind);
+const codeOf = (w) => code(w.expr || w.api || { future: "Future", io: "I/O" }[w.kind] || w.kind);
 const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 const sourceOf = (file, line) => (TRACE.src[file]?.[line - 1] ?? "").trim();
 

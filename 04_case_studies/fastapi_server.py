@@ -40,6 +40,20 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def configure(app: FastAPI, http: str = "auto", loop: str = "auto") -> uvicorn.Config:
+    """auto：装了 httptools（C 写的 HTTP 解析，uvicorn[standard] 里有）就用它，否则 h11。"""
+    return uvicorn.Config(
+        app,
+        http=http,
+        loop=loop,  # 只管 Server.run()；我们自己的循环由 settings.run 选
+        lifespan="off",  # 我们自己进出：MySQL 没开时得到的是原来的异常，而不是 sys.exit(3)
+        ws="none",
+        proxy_headers=False,  # 前面没有反向代理：不认 X-Forwarded-For，也少过一层中间件
+        log_config=None,  # 日志归程序管；警告和错误仍然到 stderr
+        timeout_graceful_shutdown=5,
+    )
+
+
 class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,17 +63,7 @@ class Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, door: socket.socket) -> AsyncIterator[str]:
     """给出服务的 URL；正常走完、出错、Ctrl-C 都一样：做完手上的请求，才关连接池。"""
-    # lifespan="off"：我们自己进出，MySQL 没开时得到的是原来的异常，而不是 sys.exit(3)
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        ws="none",
-        http="auto",  # 装了 httptools（C 写的 HTTP 解析，uvicorn[standard] 里有）就用它，否则 h11
-        proxy_headers=False,  # 前面没有反向代理：不认 X-Forwarded-For，也少过一层中间件
-        log_config=None,  # 日志归程序管；警告和错误仍然到 stderr
-        timeout_graceful_shutdown=5,
-    )
-    server = Server(config)
+    server = Server(configure(app))
     with door:
         async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
             running = group.create_task(server.serve(sockets=[door]), name="uvicorn")
@@ -100,7 +104,4 @@ if __name__ == "__main__":
     app = importlib.import_module("03_fastapi_demo").create_app()
     with listen() as door:
         print(door.getsockname()[1], flush=True)
-        config = uvicorn.Config(
-            app, lifespan="off", ws="none", log_config=None, http=http, loop=loop
-        )
-        uvicorn.Server(config).run(sockets=[door])
+        uvicorn.Server(configure(app, http, loop)).run(sockets=[door])

@@ -52,7 +52,8 @@ class Line(asyncio.Protocol):
         return waiter
 
     def _write(self) -> None:
-        if self._may_write and self._commands:
+        # uvloop 的连接断了再写是 RuntimeError；等着的人由 connection_lost 去告诉
+        if self._may_write and self._commands and not self.transport.is_closing():
             self.transport.write(b"".join(self._commands))  # 一圈一次系统调用
             self._commands.clear()
 

@@ -473,6 +473,33 @@ def test_a_loop_that_stood_still_is_no_dead_redis(batching, private_redis):
             runner.run(stand_still())
 
 
+def test_a_command_sent_as_the_line_breaks_is_told_so(batching, private_redis):
+    """uvloop refuses to write to a closed transport; the loop's exception handler must not hear."""
+
+    async def send_and_break(complaints):
+        asyncio.get_running_loop().set_exception_handler(lambda _, why: complaints.append(why))
+        async with batching(url) as client:
+            for abort_first in (True, False):
+                await client.call("PING")
+                line = client._line
+                if abort_first:
+                    line.transport.abort()
+                waiting = line.send("PING")
+                if not abort_first:
+                    line.transport.abort()
+                [told] = await outcomes(waiting)
+                assert type(told) is redis_errors.ConnectionError
+
+    _, url = private_redis()
+    loops, complaints = [asyncio.new_event_loop], []
+    if sys.platform != "win32":
+        loops.append(importlib.import_module("uvloop").new_event_loop)
+    for new_loop in loops:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(send_and_break(complaints))
+    assert complaints == []
+
+
 @posix
 @pytest.mark.asyncio
 async def test_a_redis_that_reads_slowly_stops_the_writing(batching, private_redis):

@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
         with progress() as say:
             try:
                 tables = [
-                    rounds.measure(module, benchmark, 1 if quick else 5, quick, say)
+                    rounds.measure(module, benchmark, 1 if quick else benchmark.rounds, quick, say)
                     for _ in range(runs)
                 ]
             except Missing as reason:

@@ -71,7 +71,8 @@ class Benchmark:
     The first row is the baseline of the table. `stage()` is entered once, in the parent, and gives
     every row the same surroundings as a dict of JSON values; it raises Missing when it cannot.
     `server` says what the server under the rows must be for a round to count: "idle" (a client is
-    measured: busy < 0.97), "saturated" (the server is measured: busy ≥ 0.97), or None.
+    measured: busy < 0.97), "saturated" (the server is measured: busy ≥ 0.97), or None. `rounds` is
+    how often the rows are run; a benchmark whose rounds take minutes asks for fewer.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Benchmark:
     stage: Callable[[], AbstractContextManager[Stage]] = lambda: nullcontext({})
     server: Literal["idle", "saturated"] | None = None
     note: str = ""
+    rounds: int = 5
 
 
 def lesson(path: str) -> ModuleType:

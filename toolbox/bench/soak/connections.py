@@ -111,10 +111,10 @@ async def cycle(pid: int, door: int, desk: int, count: int, talk) -> Cycle:
     before, failures = await tasks(desk), Counter()
     gate = asyncio.Semaphore(AT_THE_DOOR)
 
-    async def attempt(what: Awaitable):
+    async def attempt(step: Callable[..., Awaitable], *words: object):
         try:
             async with asyncio.timeout(PATIENCE):
-                return await what
+                return await step(*words)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             failures[type(error).__name__] += 1
 
@@ -125,14 +125,13 @@ async def cycle(pid: int, door: int, desk: int, count: int, talk) -> Cycle:
         async with gate:
             return await asyncio.open_connection("127.0.0.1", door, local_addr=(source, 0))
 
-    opened = await asyncio.gather(*(attempt(connect(number)) for number in range(count)))
+    opened = await asyncio.gather(*(attempt(connect, number) for number in range(count)))
     pairs = [pair for pair in opened if pair]
     held = connections(door)
-    talks = [attempt(talk(pair, number)) for number, pair in enumerate(pairs)]
-    await asyncio.gather(*talks)
+    await asyncio.gather(*(attempt(talk, pair, number) for number, pair in enumerate(pairs)))
     for _, writer in pairs:
         writer.close()
-    await asyncio.gather(*(attempt(writer.wait_closed()) for _, writer in pairs))
+    await asyncio.gather(*(attempt(writer.wait_closed) for _, writer in pairs))
     deadline = time.monotonic() + 10
     while connections(door) and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
@@ -155,8 +154,9 @@ def connections(port: int) -> int:
     listen, time_wait = "0A", "06"
     address = int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    states = [row[3] for row in rows if row[1] == f"{address:08X}:{port:04X}"]
-    return sum(state not in (listen, time_wait) for state in states)
+    # The kernel gives the table piece by piece; while it changes, a row may come twice.
+    states = {row[2]: row[3] for row in rows if row[1] == f"{address:08X}:{port:04X}"}
+    return sum(state not in (listen, time_wait) for state in states.values())
 
 
 async def tasks(desk: int) -> int:

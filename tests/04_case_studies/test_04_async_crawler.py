@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import multiprocessing
 import os
 import re
 import sys
@@ -74,6 +75,25 @@ async def test_every_parser_finds_the_same(lesson):
 
 async def test_a_tag_keeps_the_tree_and_its_text_does_not(lesson):
     assert await lesson.keep_text_not_tags() == (True, False)
+
+
+async def test_the_profile_tells_every_step_of_a_page(lesson, capsys):
+    shares, costs = await lesson.profile_before_tuning()
+    for share in shares:
+        assert share.keys() == lesson.STEPS.keys()
+        assert all(0 < part < 1 for part in share.values())
+        assert sum(share.values()) < 1  # _work calls them all, and none calls another
+    assert capsys.readouterr().out.count("：下载 ≈") == 2
+    soup, fast = shares
+    assert max(soup, key=soup.get) == "解析"
+    assert fast["解析"] < soup["解析"]
+    assert min(costs) > 0
+
+
+async def test_two_processes_crawl_the_same_and_one_may_be_killed(lesson, town, capsys):
+    assert await lesson.give_every_core_a_process() == [357, 357, 357, 357]
+    assert multiprocessing.active_children() == []
+    assert "kill -9" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -14,6 +14,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from toolbox import services
 from toolbox.bench.model import lesson
@@ -66,7 +67,7 @@ class Plan:
     say: Callable[[str], None]
     held: int = 0  # messages in the hands of those killed
 
-    async def carry_out(self, crew: "Crew", done: Ask, pending: Ask) -> None:
+    async def carry_out(self, crew: "Crew", redis, done: Ask, pending: Ask) -> None:
         """Kill at random points of the work, not of time: every kill falls while work is done.
 
         `done()` says how much is; `pending()` who has how much in hand. Only who has something is
@@ -87,8 +88,11 @@ class Plan:
             if point == restart:
                 self.say(f"杀了 {number} 个，做到 {point}：杀掉 Redis，{DOWN} 秒以后再启动")
                 self.server.kill()
-                await asyncio.sleep(DOWN)
-                self.server.start()  # in this thread: the server lives as long as its thread
+                try:
+                    await asyncio.sleep(DOWN)
+                finally:  # Ctrl-C: the lesson wants to clean up
+                    self.server.start()  # in this thread: the server lives as long as its thread
+                    await redis.connection_pool.disconnect()
 
     def summary(self, crew: "Crew", what: str) -> str:
         return (
@@ -98,10 +102,16 @@ class Plan:
 
 
 async def patiently(ask: Ask):
-    """What `ask()` gives; while there is no Redis, ask again."""
+    """What `ask()` gives; while there is no Redis, ask again.
+
+    In Python 3.11 redis may swallow a cancellation (Ctrl-C) that comes as it is done, hence the
+    question whether there was one.
+    """
     from redis.exceptions import ConnectionError, TimeoutError
 
     while True:
+        if asyncio.current_task().cancelling():
+            raise asyncio.CancelledError
         with contextlib.suppress(ConnectionError, TimeoutError):
             return await ask()
         await asyncio.sleep(0.05)
@@ -166,9 +176,11 @@ async def noodles(plan: Plan) -> list[Check]:
             async with asyncio.TaskGroup() as group:
                 for number in range(1, 5):
                     group.create_task(crew.fill(number))
-                await plan.carry_out(crew, done, lambda: redis.xpending(place.orders, house.GROUP))
+                await plan.carry_out(
+                    crew, redis, done, lambda: redis.xpending(place.orders, house.GROUP)
+                )
             # Who was killed between serving and crossing off still owes; to do it again is no harm.
-            while await place.owed():
+            while await patiently(place.owed):
                 for id, order in await place.take_over("收尾"):
                     await house.try_one(place, id, order["dish"])
                 await asyncio.sleep(0.05)
@@ -217,10 +229,12 @@ async def crawl(plan: Plan) -> list[Check]:
                 knocking = group.create_task(knock(town, broker))
                 await plan.carry_out(
                     crew,
+                    redis,
                     lambda: town.count(pool, "expanded"),
                     lambda: redis.xpending(engine.QUEUE, engine.GROUP),
                 )
-                while await town.count(pool, "expanded") < await redis.scard(engine.SEEN):
+                seen = partial(redis.scard, engine.SEEN)
+                while await town.count(pool, "expanded") < await patiently(seen):
                     await asyncio.sleep(0.05)
                 knocking.cancel()
                 await redis.delete(engine.PLAN)

@@ -54,6 +54,8 @@ def server(answer, tls=None):
             pass
 
     class Server(ThreadingHTTPServer):
+        request_queue_size = 256
+
         def handle_error(self, *_):
             """A client that refuses our certificate is what the test wants."""
 
@@ -136,6 +138,20 @@ def test_only_threads_need_a_thread_for_each_picture(lesson, way, threads, tmp_p
     assert len(trip.threads) == threads
     assert peak() == everybody_is_here.parties
     assert capsys.readouterr().out.startswith(f"8 幅，用了 {threads} 个线程，≈")
+
+
+def test_coroutines_fetch_more_than_aiohttps_hundred_at_once(lesson, tmp_path):
+    everybody_is_here = threading.Barrier(120)
+
+    def answer(path):
+        everybody_is_here.wait(20)
+        return 200, b"picture"
+
+    with server(answer) as (base, _, peak):
+        pictures = lesson.name_files(tmp_path, [base / f"{n}.png" for n in range(120)])
+        trip = travel(lesson, "with_coroutines", pictures)
+    assert trip.failures == {}
+    assert peak() == 120
 
 
 def test_no_way_beats_the_slowest_picture(lesson, tmp_path, capsys):

@@ -35,11 +35,14 @@ def checks(say: Callable[[str], None], quick: bool) -> Iterator[Check]:
     seed = int(os.environ.get("SOAK_SEED") or random.randrange(1_000_000))
     say(f"种子 {seed}：SOAK_SEED={seed} 可以再来一次")
     messages, kills = (500, 4) if quick else (5_000, 20)
-    for siege in (noodles, crawl):
+    for number, siege in {"4.5": noodles, "4.8": crawl}.items():
         with services.mortal_redis() as redis, services.mysql(say=say) as mysql:
             with environment(REDIS_URL=redis.url, MYSQL_URL=mysql):
                 plan = Plan(redis, random.Random(seed), messages, kills, say)
-                yield from asyncio.run(siege(plan))
+                try:
+                    yield asyncio.run(siege(plan))
+                except TimeoutError:  # a message that is lost is waited for
+                    yield Check(f"{number}：{messages} 条", f"{PATIENCE} 秒也没做完", False)
 
 
 @contextlib.contextmanager
@@ -161,7 +164,7 @@ class Crew:
 # ── 4.5: a stream, a consumer group ──
 
 
-async def noodles(plan: Plan) -> list[Check]:
+async def noodles(plan: Plan) -> Check:
     house = lesson(NOODLES)
     dishes = ["牛肉面" if n % ALIEN else "外星拉面" for n in range(plan.messages)]
     async with asyncio.timeout(PATIENCE), house.connect() as redis:
@@ -192,7 +195,7 @@ async def noodles(plan: Plan) -> list[Check]:
     found = f"上菜 {len(bowls)}，死信 {len(dead)}，丢失 {len(lost)}，多上 {more}"
     as_planned = (len(orders), len(dead)) == (plan.messages, -(-plan.messages // ALIEN))
     ok = as_planned and not lost and not more
-    return [Check(f"4.5：{plan.summary(crew, '单')}", found, ok)]
+    return Check(f"4.5：{plan.summary(crew, '单')}", found, ok)
 
 
 async def cook(kitchen: str, name: str, orders: str) -> None:
@@ -205,7 +208,7 @@ async def cook(kitchen: str, name: str, orders: str) -> None:
 # ── 4.8: taskiq, a crawl ──
 
 
-async def crawl(plan: Plan) -> list[Check]:
+async def crawl(plan: Plan) -> Check:
     town, engine = lesson(CRAWL), lesson("04_case_studies/distributed.py")
     logging.getLogger("taskiq").setLevel(logging.CRITICAL)  # the knocks while there is no Redis
     join = [sys.executable, ROOT / CRAWL, "--until-eof", "--join"]
@@ -246,7 +249,7 @@ async def crawl(plan: Plan) -> list[Check]:
     found = (
         f"存了 {len(urls)} 页，丢失 {lost}，重复 {more}，出错 {bad}；站点被问了 {asked.total()} 次"
     )
-    return [Check(f"4.8：{plan.summary(crew, '页')}", found, not (lost or more or bad))]
+    return Check(f"4.8：{plan.summary(crew, '页')}", found, not (lost or more or bad))
 
 
 async def knock(town, broker) -> None:

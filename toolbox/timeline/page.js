@@ -152,7 +152,13 @@ function showOutput(state) {
   box.append(...fresh);
   box.querySelector(".latest")?.classList.remove("latest");
   if (EVENTS[STEPS[step]].k === "out") box.lastChild?.classList.add("latest");
-  if (grown) scrolls.set("output", () => (box.scrollTop = box.scrollHeight));
+  if (grown) scrolls.set("output", () => scrollToLastLine(box));
+}
+
+// So that no line is cut in half at the top: its padding, 3 px, and whole lines are out of view.
+function scrollToLastLine(box) {
+  const lines = Math.floor((box.scrollHeight - box.clientHeight - 3) / LINE_HEIGHT);
+  box.scrollTop = lines >= 0 ? lines * LINE_HEIGHT + 3 : 0;
 }
 
 // ── source ──

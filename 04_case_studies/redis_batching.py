@@ -171,6 +171,7 @@ class BatchingRedis:
         if dialling := self._dialling:
             dialling.cancel()
             await asyncio.wait([dialling])
+            self._dialled(dialling)  # 也许刚好连上了：那条线也要关
         if self._line and not self._line.lost.done():
             self._line.transport.abort()  # 还有人在等？他们得到 ConnectionError
             await asyncio.shield(self._line.lost)

@@ -104,8 +104,10 @@ class TeaHouse:
             )
             return [Note(**row) for row in await cursor.fetchall()]
 
-    async def read(self, note_id: int) -> tuple[Note | None, str]:
-        """先问 Redis，没有再问 MySQL 并放进 Redis；返回 (留言, hit | miss | down)。
+    async def read(self, note_id: int) -> tuple[str | None, str]:
+        """先问 Redis，没有再问 MySQL 并放进 Redis；返回 (留言的 JSON, hit | miss | down)。
+
+        缓存里放的就是要发出去的 JSON：命中时原样发出，不用拆开再拼一遍。
 
         Redis 倒了，读只是慢一点（down），不跟着倒。
         """
@@ -115,14 +117,15 @@ class TeaHouse:
             state = "hit" if cached else "miss"
         self.reads[state] += 1
         if cached:
-            return Note.model_validate_json(cached), state
+            return cached, state
         async with self._cursor() as cursor:
             note = await self._select(cursor, note_id)
-        if note and state == "miss":
+        body = note and note.model_dump_json()
+        if body and state == "miss":
             # 一定要有期限：放进去的可能是别人刚改掉的旧值，删缓存时 Redis 也可能正好不在
             with contextlib.suppress(Unavailable), needing("Redis"):
-                await self.redis.set(key, note.model_dump_json(), ex=CACHE_TTL)
-        return note, state
+                await self.redis.set(key, body, ex=CACHE_TTL)
+        return body, state
 
     async def change(self, note_id: int, draft: Draft) -> Note | None:
         async with self._cursor() as cursor:

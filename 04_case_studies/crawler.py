@@ -149,7 +149,7 @@ class Site:
                 page.error = f"转到站外（{canonical(answer.location, url) or '不是网址'}）"
         elif answer.status == 200 and not answer.error:
             try:
-                parsed = self.parse(decode(answer.body, answer.charset))
+                parsed = self.parse(answer.body, answer.charset)
             except (ParserRejectedMarkup, RecursionError) as error:
                 page.error = f"解析失败（{type(error).__name__}）"
             else:

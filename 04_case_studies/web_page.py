@@ -4,6 +4,7 @@ import codecs
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -69,25 +70,28 @@ META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset=["'\s]*([\w.:-]+)""", re
 CHARSETS = ("utf-8", "utf8", "gb", "big5", "euc-", "shift", "iso-", "windows-", "koi8", "us-ascii")
 
 
-def decode(body: bytes, declared: str | None = None) -> str:
-    """与浏览器同序：BOM、HTTP 头、<meta>；都没有就试 UTF-8，再试 GB18030。
-
-    坏字节换成 �，不抛异常。
-    """
+def charset_of(body: bytes, declared: str | None = None) -> str:
+    """与浏览器同序：BOM、HTTP 头、<meta>；都没说就是空的。"""
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return body.decode("utf-16", "replace")
+        return "utf-16"
     if body.startswith(codecs.BOM_UTF8):
-        return body.decode("utf-8-sig", "replace")
-    names = [declared or ""]
+        return "utf-8-sig"
+    name = declared or ""
     if not declared and (meta := META_CHARSET.search(body, 0, 1024)):
-        names.append(meta[1].decode())
-    for name in map(str.lower, names):
-        if name.startswith(CHARSETS):
-            try:
-                # 写着 gb2312 的网页常有 gb2312 以外的字，gb18030 是它们的超集
-                return body.decode("gb18030" if name.startswith("gb") else name, "replace")
-            except (LookupError, ValueError):  # 没有这种编码
-                continue
+        name = meta[1].decode()
+    name = name.lower()
+    if name.startswith("gb"):
+        return "gb18030"  # 写着 gb2312 的网页常有 gb2312 以外的字，gb18030 是它们的超集
+    return name if name.startswith(CHARSETS) else ""
+
+
+def decode(body: bytes, declared: str | None = None) -> str:
+    """没说是什么编码就试 UTF-8，再试 GB18030；坏字节换成 �，不抛异常。"""
+    if charset := charset_of(body, declared):
+        try:
+            return body.decode(charset, "replace")
+        except (LookupError, ValueError):  # 没有这种编码
+            pass
     try:
         return body.decode()
     except UnicodeDecodeError:
@@ -118,9 +122,11 @@ def parse_soup(html: str) -> Parsed:
     )
 
 
-def parse_fast(html: str) -> Parsed:
-    if len(html) > 100_000:  # selectolax 遇到几万层嵌套是平方级的：500 KB 全是 <div> 要 20 多秒
-        return parse_soup(html)
+LARGE = 100_000  # selectolax 遇到几万层嵌套是平方级的：500 KB 全是 <div> 要 20 多秒
+
+
+def parse_fast(html: str | bytes) -> Parsed:
+    """bytes 要是 UTF-8 的。"""
     tree = LexborHTMLParser(html)
     title, base = tree.css_first("title"), tree.head.css_first("base[href]")
     return Parsed(
@@ -130,4 +136,18 @@ def parse_fast(html: str) -> Parsed:
     )
 
 
-PARSERS: dict[str, Callable[[str], Parsed]] = {"soup": parse_soup, "fast": parse_fast}
+def read_soup(body: bytes, declared: str | None) -> Parsed:
+    return parse_soup(decode(body, declared))
+
+
+def read_fast(body: bytes, declared: str | None) -> Parsed:
+    # selectolax 里面用的就是 UTF-8：多数网页直接给它，省下解码成 str、再编码回去
+    if len(body) <= LARGE and charset_of(body, declared) in ("utf-8", "utf8"):
+        with suppress(ValueError, SystemError):  # selectolax 1.0 以前，标题里有坏字节就这样
+            return parse_fast(body)
+    html = decode(body, declared)
+    return parse_fast(html) if len(html) <= LARGE else parse_soup(html)
+
+
+# 网页的字节，HTTP 头里的编码 → 标题和链接
+PARSERS: dict[str, Callable[[bytes, str | None], Parsed]] = {"soup": read_soup, "fast": read_fast}

@@ -974,14 +974,24 @@ def test_charsets_are_found_as_browsers_find_them(web_page, body, declared, text
 @pytest.mark.parametrize("parser", ["soup", "fast"])
 def test_parsers_return_plain_strings(web_page, parser):
     page = "<base href=/b><title>a &amp; b</title><svg><title>no</title></svg><a href=x><a><a href>"
-    parsed = web_page.PARSERS[parser](page)
+    parsed = web_page.PARSERS[parser](page.encode(), "utf-8")
     assert (parsed.title, parsed.base, parsed.hrefs[0]) == ("a & b", "/b", "x")
     assert {type(text) for text in (parsed.title, parsed.base, *parsed.hrefs)} == {str}
 
 
 def test_large_pages_do_not_reach_the_parser_that_is_quadratic(web_page, monkeypatch):
     monkeypatch.setattr(web_page, "LexborHTMLParser", None)
-    assert web_page.parse_fast("<title>big</title>" + "<div>" * 30_000).title == "big"
+    for declared in ("utf-8", "gbk", None):
+        page = b"<title>big</title>" + b"<div>" * 30_000
+        assert web_page.read_fast(page, declared).title == "big"
+
+
+@pytest.mark.parametrize("declared", ["utf-8", "UTF-8", "utf8", None, "no-such-charset"])
+def test_undecoded_and_decoded_pages_read_the_same(web_page, declared):
+    for text in (b"\xe6\xa1\xa5", b"\xff\xfe\x80", b"\xed\xa0\x80", b"a\0b", b"\xef\xbb\xbf"):
+        page = b"<meta charset=utf-8><title>%s</title><a href='/%s'>" % (text, text)
+        decoded = web_page.parse_fast(web_page.decode(page, declared))
+        assert web_page.read_fast(page, declared) == decoded
 
 
 def test_a_page_full_of_tags_is_cut_before_a_tree_is_built(web_page):

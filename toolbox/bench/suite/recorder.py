@@ -24,14 +24,14 @@ import asyncio, sys, time
 
 async def sleeper(n, rounds):
     for _ in range(rounds):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     return n
 
 async def main(rounds):
-    print(await asyncio.gather(*(sleeper(n, rounds) for n in range(20))))
+    print(await asyncio.gather(*(sleeper(n, rounds) for n in range(10))))
 
 started = time.perf_counter()
-asyncio.run(main(int(sys.argv[1]) // 20))
+asyncio.run(main(int(sys.argv[1]) // 10))
 print(time.perf_counter() - started, file=sys.stderr)
 """
 SWITCHING = """
@@ -174,7 +174,7 @@ def opening(name: str, stage: Stage, quick: bool) -> Outcome:
 
 def stepping(name: str, share: float, stage: Stage, quick: bool) -> Outcome:
     """This share of the steps forward, backward and at random take no longer than these seconds."""
-    count = 100 if quick else 500
+    count = 100 if quick else 200
     with _tab(stage) as (tab, errors):
         tab.goto(_write_page(name, stage).as_uri())
         last = tab.evaluate("STEPS.length") - 1
@@ -222,9 +222,9 @@ STARTED = "每行是脚本自己量的时间：启动 Python、写录像文件�
 BENCHMARKS = [
     Benchmark(
         "recorder-sleeping",
-        "录下一个睡觉的脚本：20 个任务轮流 sleep(0.02)",
+        "录下一个睡觉的脚本：10 个任务各自一次次 sleep(0.05)",
         "次/秒",
-        overhead_rows(SLEEPING, 2_000, 400),
+        overhead_rows(SLEEPING, 400, 100),
         [Target(LINES, PLAIN, 1.05, of="time")],
         note=STARTED,
     ),
@@ -251,6 +251,6 @@ BENCHMARKS = [
         ],
         stage=page_stage,
         note="两行上限不是量出来的，是别的行要守的数。打开的内存一栏是网页文件的大小。"
-        "一步是向前、向后、随机各 500 步，连同强制布局，时间线卷动时连同重画。",
+        "一步是向前、向后、随机各 200 步，连同强制布局，时间线卷动时连同重画。",
     ),
 ]

@@ -36,7 +36,9 @@ def running(file: str, *words: object, errors: Path, **environment: str) -> Iter
 
 
 @contextlib.contextmanager
-def tea_house(errors: Path, redis: str, mysql: str) -> Iterator[tuple[subprocess.Popen, str]]:
+def tea_house(
+    errors: Path, redis: str, mysql: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen, str]]:
     """4.3 as it ships: its process and its address."""
     with running(
         "03_fastapi_demo.py",
@@ -44,7 +46,7 @@ def tea_house(errors: Path, redis: str, mysql: str) -> Iterator[tuple[subprocess
         errors=errors,
         REDIS_URL=redis,
         MYSQL_URL=mysql,
-        PYTHONUNBUFFERED="1",
+        **environment,
     ) as server:
         first = server.stdout.readline()
         if not first:

@@ -178,13 +178,13 @@ class Day:
         process = Path(f"/proc/{self.pid}")
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         files = len(list((process / "fd").iterdir()))
-        async with aiohttp.ClientSession(self.url) as http:
-            [listeners] = [pulse["listeners"] async for pulse in pulses(http, 1)]
         self.tasks.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
         async with asyncio.timeout(PATIENCE):
             while not (self.tasks.exists() and (tasks := self.tasks.read_text()).endswith("\n")):
                 await asyncio.sleep(0.05)
+        async with aiohttp.ClientSession(self.url) as http:
+            [listeners] = [pulse["listeners"] async for pulse in pulses(http, 1)]
         connections = {name: await self.connections(name) for name in self.servers}
         return Footprint(
             memory=int(status["VmRSS"].split()[0]) * 1024,

@@ -100,7 +100,7 @@ async def crowd(spawner: Callable, count: int) -> tuple[float, float]:
     for _ in range(count):
         spawn(sleeper())
     now = time.monotonic()
-    deadline = now + 4 * (now - started) + 1  # they run only when we wait, below
+    deadline = now + 3 * (now - started) + 2  # they run only when we wait, below
     await sleep(deadline - now)
     while left:
         await sleep(0)

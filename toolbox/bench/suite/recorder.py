@@ -151,7 +151,7 @@ def page_stage() -> Iterator[Stage]:
                 cwd=catalog.ROOT,
                 capture_output=True,
                 check=True,
-                timeout=60,
+                timeout=200,
             )
         yield {"chromium": path, "folder": folder}
 

@@ -54,12 +54,14 @@ async def requests_a_second(port: int, path: str, seconds: float) -> tuple[float
     answers: list[bytes] = []
     connect = asyncio.get_running_loop().create_connection
     guests = [await connect(lambda: Guest(path, answers), "127.0.0.1", port) for _ in range(16)]
-    await asyncio.sleep(seconds / 4)  # 热身不算
-    warm, started = len(answers), time.perf_counter()
-    await asyncio.sleep(seconds)
-    rate = (len(answers) - warm) / (time.perf_counter() - started)
-    for transport, _ in guests:
-        transport.abort()
+    try:
+        await asyncio.sleep(seconds / 4)  # 热身不算
+        warm, started = len(answers), time.perf_counter()
+        await asyncio.sleep(seconds)
+        rate = (len(answers) - warm) / (time.perf_counter() - started)
+    finally:
+        for transport, _ in guests:
+            transport.abort()
     return rate, {answer.partition(b"\r\n\r\n")[2] for answer in answers}
 
 
@@ -70,7 +72,10 @@ async def climb_the_ladder(_: aiohttp.ClientSession) -> dict[str, set[bytes]]:
         if loop == "uvloop" and sys.platform == "win32":
             loop = "asyncio"  # Windows 没有 uvloop
         server = await asyncio.create_subprocess_exec(
-            sys.executable, SERVER, http, loop, stdout=asyncio.subprocess.PIPE
+            *(sys.executable, SERVER, http, loop),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # 终端里的 Ctrl-C 不直接找它：由下面的 finally 收场
         )
         try:
             port = int(await server.stdout.readline())

@@ -10,8 +10,10 @@ python fastapi_server.py h11 asyncio 用指定的零件另开一家：不连 Red
 import asyncio
 import contextlib
 import importlib
+import os
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated
 
@@ -101,6 +103,8 @@ async def allowed_methods(request: Request, error: HTTPException) -> JSONRespons
 
 if __name__ == "__main__":
     http, loop = sys.argv[1:]
+    # 开它的进程没了（哪怕是 kill -9），stdin 就到头：跟着走
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     app = importlib.import_module("03_fastapi_demo").create_app()
     with listen() as door:
         print(door.getsockname()[1], flush=True)

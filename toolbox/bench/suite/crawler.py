@@ -228,7 +228,8 @@ NEAR = Benchmark(
     ],
     _near,
     "idle",
-    "Scrapy 和 4.4 都守 robots.txt，都把结果写成 JSON Lines；其余各行是最短的写法，不管这些。",
+    "Scrapy 和 4.4 都守 robots.txt，都把结果写成 JSON Lines；其余各行是最短的写法，不管这些。"
+    "多进程那行，起进程的时间不算，内存是父进程加一个子进程的。",
 )
 FAR = Benchmark(
     "crawler-latency",

@@ -316,8 +316,9 @@ function paintLine(number, marks = []) {
   const kind = waits ? TRACE.groups[waits.w.kind] ?? "future" : "";
   const code = make("span", "", ...lineText(text, source.coloured[number - 1], from, to, kind));
   put(line.children[1], [...code.childNodes]);
-  const tags = marks.slice(0, 4).map(tag);
-  if (marks.length > 4) tags.push(make("span", "tag plain", `+${marks.length - 4}`));
+  const room = text.length > 50 ? 1 : text.length > 30 ? 2 : 4; // tags cover the end of a long line
+  const tags = marks.slice(0, room).map(tag);
+  if (marks.length > room) tags.push(make("span", "tag plain", `+${marks.length - room}`));
   put(line.children[2], tags);
 }
 
@@ -572,7 +573,8 @@ function showNotes() {
   if (TRACE.cut) notes.push(W.notes.cut(EVENTS.length, TRACE.recorded));
   else if (TRACE.lines != null) notes.push(W.notes.lines(TRACE.lines));
   else if (EVENTS.some((event) => event.more)) notes.push(W.notes.more);
-  else if (LANES.length && !EVENTS.some((event) => event.k === "line")) notes.push(W.notes.noLines);
+  const none = LANES.length && !EVENTS.some((event) => event.k === "line");
+  if (none && (TRACE.cut || TRACE.lines == null)) notes.push(W.notes.noLines);
   if (TRACE.truncated) notes.push(W.notes.truncated);
   if (TRACE.died) notes.push(W.notes.died(TRACE.died));
   notes.push(...(TRACE.notes ?? []));

@@ -95,7 +95,7 @@ from fastapi_store import MAX_ID, Draft, Health, Note, Problem, TeaHouse, Unavai
 DATABASE = "asyncio_tutorial_fastapi"
 
 
-def get_house(request: Request) -> TeaHouse:
+async def get_house(request: Request) -> TeaHouse:  # 写成 def，每个请求都要去线程池走一趟
     return request.app.state.house
 
 

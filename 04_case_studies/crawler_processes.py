@@ -66,12 +66,16 @@ async def fetch_for_parent(connection: socket.socket, home: str, options: Option
             url, depth = await todo.get()
             send(as_line(await site.fetch(url, depth)))
 
+    def pause_everybody(seconds: float) -> None:
+        site.pause(seconds)
+        send(b"%f\n" % seconds)
+
     async with (
         talk(connection) as (reader, writer),
         connect(home, options) as site,
         asyncio.TaskGroup() as group,
     ):
-        site.on_pause = lambda seconds: send(b"%f\n" % seconds)
+        site.on_pause = pause_everybody
         workers = [group.create_task(work()) for _ in range(options.workers)]
         send(b"0\n")  # 到岗
         while line := await reader.readline():
@@ -136,6 +140,7 @@ class ProcessCrawler(Crawler):
         self._size = min(processes, options.workers)
         self._deaths: Counter[str] = Counter()  # 网址 → 爬它的时候死过几个进程
         self._suspects: list[tuple[str, int]] = []  # 这样的网址，要单独再爬
+        self._stillborn = 0  # 接连几个没到岗就死了
 
     def _staff(self) -> list[Callable[[], Coroutine]]:
         if self._site.delay:
@@ -167,6 +172,7 @@ class ProcessCrawler(Crawler):
                     self._settle(worker, Page(**message))
                 else:  # 到岗了；或者服务器说过几秒再来，那就是所有进程的事
                     worker.at_work = True
+                    self._stillborn = 0
                     for one in self.children:
                         one.tell([message])
             self._file.flush()
@@ -180,8 +186,8 @@ class ProcessCrawler(Crawler):
 
     def _take_back(self, worker: Child) -> None:
         """它手里的还要爬。多半是它自己倒霉；总死在同一页上，就怪那一页：记下来，不再爬。"""
-        self._deaths[""] += not worker.at_work  # 没到岗就死了
-        if self._deaths[""] == MOST_DEATHS:
+        self._stillborn += not worker.at_work
+        if self._stillborn > MOST_DEATHS * self._size:
             raise RuntimeError("爬虫的子进程起不来")
         for url, depth in list(worker.given.items()):
             self._deaths[url] += 1

@@ -674,6 +674,25 @@ async def test_a_page_that_kills_is_given_up_and_takes_no_other_with_it(crawler,
 
 
 @a_coroutine
+async def test_processes_that_never_get_up_end_the_crawl(in_processes):
+    async def kill_the_unborn():
+        while True:
+            for process in multiprocessing.active_children():
+                process.kill()
+            await asyncio.sleep(0.001)
+
+    async with serving(tree) as server:
+        crawl, out = in_processes(server)
+        killing = asyncio.create_task(kill_the_unborn())
+        with pytest.raises(ExceptionGroup) as caught:
+            await crawl.run()
+        killing.cancel()
+    assert caught.group_contains(RuntimeError, match="起不来")
+    assert multiprocessing.active_children() == []
+    assert out.read_bytes() == b""
+
+
+@a_coroutine
 async def test_retry_after_holds_back_every_process(in_processes):
     asked = []
 

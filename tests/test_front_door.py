@@ -190,6 +190,7 @@ def test_ctrl_c_stops_a_run_within_the_lesson(clone):
 
 
 @posix_only
+@pytest.mark.xdist_group("standard ports")
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_services_hold_until_they_are_told_to_end(clone, ending):
     with clone.start("services", REDIS_URL="", MYSQL_URL="") as process:
@@ -205,7 +206,7 @@ def test_services_hold_until_they_are_told_to_end(clone, ending):
         _, errors = process.communicate(timeout=10)
     assert process.returncode == (130 if ending == signal.SIGINT else 143)
     assert ("已中断" in errors) is (ending == signal.SIGINT)
-    assert [name for name, *_ in urls] == ["REDIS_URL", "MYSQL_URL"]
+    assert [name for name, *_ in urls] == ["REDIS_URL", "MYSQL_URL"], errors
     assert all(map(services.is_free, ports))
 
 

@@ -568,8 +568,10 @@ async def test_a_server_that_is_still_loading_or_no_redis_at_all(batching):
         await reader.read(100)
         writer.write(replies.pop(0))
         await reader.read()
-        writer.close()
+        writer.transport.abort()
+        hung_up.release()
 
+    hung_up = asyncio.Semaphore(0)
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
@@ -579,4 +581,6 @@ async def test_a_server_that_is_still_loading_or_no_redis_at_all(batching):
                 await client.get("tea")
             with pytest.raises(redis_errors.ConnectionError):
                 await client.get("tea")
+        for _ in range(2):
+            await hung_up.acquire()
     assert [type(what["exception"]).__name__ for what in complaints] == ["ProtocolError"]

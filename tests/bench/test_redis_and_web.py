@@ -1,6 +1,7 @@
 """The rows of `redis`, `fastapi` and `fastapi-redis` do the same work, and their load can tell."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 
@@ -58,7 +59,7 @@ def test_the_load_counts_answers_that_differ():
     replies = [(200, b"tea"), (200, b"tea"), (200, b"TEA"), (503, b"tea"), (200, b"more tea")]
     sent = []
 
-    async def answer(reader, writer):
+    async def converse(reader, writer):
         while await reader.readline():
             while await reader.readline() != b"\r\n":
                 pass
@@ -70,11 +71,20 @@ def test_the_load_counts_answers_that_differ():
             writer.write(body)
 
     async def main(program) -> list[bytes]:
+        hung_up = asyncio.Event()
+
+        async def answer(reader, writer):
+            with contextlib.suppress(ConnectionError):
+                await converse(reader, writer)
+            writer.transport.abort()
+            hung_up.set()
+
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             port = str(server.sockets[0].getsockname()[1])
             words = [program, port, "/", "1", "0.3"]
             load = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
             said, _ = await load.communicate()
+            await hung_up.wait()
         return said.split()
 
     try:

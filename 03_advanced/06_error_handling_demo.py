@@ -161,7 +161,7 @@ async def retry_with_a_library() -> dict[str, tuple[int, str]]:
         ("不吭声，连取消也重试", [99, 0], greedy),
     ):
         try:
-            async with asyncio.timeout(0.2):  # 限时套在重试外面，管总共等多久
+            async with asyncio.timeout(0.5):  # 限时套在重试外面，管总共等多久
                 outcome = await retrying(hail, iter(replies))
         except (ConnectionError, TypeError, TimeoutError) as error:
             outcome = type(error).__name__

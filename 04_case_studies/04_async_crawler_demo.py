@@ -110,7 +110,7 @@ from crawler_processes import ProcessCrawler
 from web_page import Parsed, canonical, parse_fast, parse_soup
 
 # 自己的小站不怕快；爬别人的站点用 Options 的默认值：4 个工人，每 0.2 秒至多一个请求
-LOCAL = crawler.Options(workers=8, delay=0, timeout=0.5, attempts=2, backoff=0.05)
+LOCAL = crawler.Options(workers=8, delay=0, timeout=1, attempts=2, backoff=0.05)
 
 
 async def wait_for_three_pages() -> tuple[list[int], float]:
@@ -146,7 +146,7 @@ async def normalise_before_comparing() -> set[str | None]:
 
 async def bound_every_request() -> dict[str, crawler.Page]:
     """坏网页也是结果，不是异常：一页的毛病不该弄垮别的页。"""
-    options = crawler.Options(delay=0, timeout=0.2, attempts=2, backoff=0.01, page_bytes=200_000)
+    options = crawler.Options(delay=0, timeout=0.5, attempts=2, backoff=0.01, page_bytes=200_000)
     pages = {}
     async with demo_site.serve() as home, crawler.visit(home, options) as site:
         for name, path in demo_site.ODD_PAGES.items():

@@ -179,7 +179,7 @@ def _charts(result: dict) -> str:
 
 def _chart(label: str, bars: list[tuple[str, float, float, float, float]]) -> str:
     """Horizontal bars (name, least, median, most, ratio) from zero to the largest maximum."""
-    left, width, height = 330, 500, 30
+    left, width, height = 400, 440, 30
     scale = width / max(most for _, _, _, most, _ in bars)
     drawn = []
     for index, (name, least, median, most, ratio) in enumerate(bars):

@@ -115,11 +115,14 @@ async def knock() -> None:
 
 async def crawl_page(url: str, depth: int, context: Annotated[Context, TaskiqDepends()]) -> None:
     worker: Worker = context.state.worker
+    worker.under_way.add(task := asyncio.current_task())
     try:
         await worker.crawl_page(url, depth)
         await context.ack()
     except Exception as error:  # taskiq 会把它记进日志就算了；交给工人，没签收的任务留给别人
         worker.stop(error)
+    finally:
+        worker.under_way.discard(task)
 
 
 class Worker:
@@ -130,6 +133,7 @@ class Worker:
         self.interval = max(plan.delay, site.delay) * 1000
         self.stored = 0
         self.finished = asyncio.Event()
+        self.under_way: set[asyncio.Task] = set()  # taskiq 不取消自己开的任务：被取消时由我们来
         self.error: Exception | None = None
         self.broker = open_broker(plan, name)
 
@@ -153,6 +157,9 @@ class Worker:
         except Exception as error:
             self.stop(error)
         finally:
+            for task in self.under_way:
+                task.cancel()
+            await asyncio.gather(*self.under_way, return_exceptions=True)
             await self.broker.shutdown()
         # 计划一撤，队列和库也跟着删了；那时读不到队列、存不进库，都不算出错
         if self.error and await self.redis.exists(PLAN):
@@ -217,9 +224,15 @@ async def open_stores(connections: int, database: str | None = DATABASE) -> Asyn
         yield redis, pool
 
 
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """taskiq 把被取消的任务也当作出错来记；按 Ctrl-C 的人知道。"""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 async def join(name: str) -> int | None:
     """当一名工人，直到这次爬取结束；返回存了几页，没有在爬的就是 None。"""
     logging.getLogger("taskiq").setLevel(logging.ERROR)
+    logging.getLogger("taskiq.receiver.receiver").addFilter(_is_no_cancellation)
     redis = Redis.from_url(settings.redis_url(), decode_responses=True, socket_timeout=2)
     async with redis:
         written = await redis.get(PLAN)

@@ -5,10 +5,14 @@ by an exception, pytest-timeout's included, waits for the child without any limi
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -30,6 +34,52 @@ def run(command: list, *, timeout: float = 50, input: bytes | None = None, **opt
     with started(command, **options) as process:
         output, errors = process.communicate(input, timeout=timeout)
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def interrupted(script, *arguments, at: str, after: float = 0.02, **variables: str):
+    """Run a script that gets Ctrl-C `after` seconds from when it prints a line beginning with `at`.
+
+    It must still be busy then. Returns what `run` does, in text. Not on Windows.
+    """
+    return run(
+        [sys.executable, "-W", "error", str(script), *arguments],
+        encoding="utf-8",
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONPATH": str(Path(__file__).parent / "ctrl_c"),
+            "CTRL_C": json.dumps([at, after]),
+            **variables,
+        },
+    )
+
+
+def press_ctrl_c(process, *, group: bool = False) -> None:
+    """SIGINT to a process that waits (or to its group), once the kernel says that it does wait.
+
+    A signal that comes just before epoll_wait() or sleep() is heard only when that returns, for
+    asyncio.run() sets no wakeup fd. A person presses again; a test would wait with the child.
+    """
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not _all_asleep(process.pid, group):
+        time.sleep(0.001)
+    if group:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+
+
+def _all_asleep(pid: int, group: bool) -> bool:
+    """What /proc says; where there is none, anybody may be asleep."""
+    stats = Path("/proc").glob("[0-9]*/stat") if group else [Path(f"/proc/{pid}/stat")]
+    for path in stats:
+        try:
+            state, _, its_group, *_ = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if state in "RD" and (not group or int(its_group) == pid):
+            return False
+    return True
 
 
 def _kill(process: subprocess.Popen) -> None:

@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
 
+from tests import processes
 from toolbox import catalog
 
 LESSONS = catalog.lessons()
@@ -152,16 +152,6 @@ def test_missing_service_is_one_chinese_paragraph(lesson, need, url, tmp_path, n
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
 def test_ctrl_c_says_so_and_exits_130(lesson, tmp_path, needed_services):
     needed_services(lesson)
-    with subprocess.Popen(
-        [sys.executable, "-u", "-W", "error", lesson.path],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as child:
-        child.stdout.readline()
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=10)
-    assert (child.returncode, errors) == (130, "已中断\n")
+    ran = processes.interrupted(lesson.path, at="", TMPDIR=str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (130, "已中断\n")
     assert list(tmp_path.iterdir()) == []

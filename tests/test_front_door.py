@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import pythons
+from tests import processes, pythons
 from toolbox import catalog, cli, environment, services
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="sends signals to a process group")
@@ -60,7 +60,7 @@ class Clone:
 
     def interrupt(self, process: subprocess.Popen) -> tuple[int, str, str]:
         """Ctrl-C: SIGINT to the whole process group."""
-        os.killpg(process.pid, signal.SIGINT)
+        processes.press_ctrl_c(process, group=True)
         output, errors = process.communicate(timeout=10)
         return process.returncode, output, errors
 

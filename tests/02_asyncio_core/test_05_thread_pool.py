@@ -1,15 +1,14 @@
 """Lesson 2.5 on real threads, processes and a real HTTP server; nothing here measures time."""
 
 import asyncio
-import os
 import signal
-import subprocess
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
+from tests import processes
 from toolbox import catalog
 
 SCRIPT = catalog.ROOT / "02_asyncio_core" / "05_thread_pool_demo.py"
@@ -145,17 +144,8 @@ async def test_the_erratum_wait_refuses_coroutines(lesson):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
 @pytest.mark.parametrize("section", [1, 3, 4, 5])
 def test_ctrl_c_does_not_wait_for_the_rest(section):
-    with subprocess.Popen(
-        [sys.executable, "-u", SCRIPT],
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as child:
-        while not child.stdout.readline().startswith(f"── {section}."):
-            assert child.poll() is None
-        child.send_signal(signal.SIGINT)
-        printed, errors = child.communicate(timeout=10)
-    assert f"── {section + 1}." not in printed
-    assert errors.splitlines()[-1] == "KeyboardInterrupt"
-    assert child.returncode == -signal.SIGINT
+    ran = processes.interrupted(SCRIPT, at=f"── {section}.")
+    assert f"── {section}." in ran.stdout
+    assert f"── {section + 1}." not in ran.stdout
+    assert ran.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert ran.returncode == -signal.SIGINT

@@ -1,13 +1,14 @@
 """Lesson 3.6 on virtual time; signals are real ones, also from outside into a child process."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -142,7 +143,7 @@ async def test_the_second_ctrl_c_stops_at_once(lesson):
         child.send_signal(signal.SIGINT)
         while child.stdout.readline() != "drained\n":
             pass
-        child.send_signal(signal.SIGINT)
+        processes.press_ctrl_c(child)
         _, errors = child.communicate(timeout=20)
     assert child.returncode != 0
     assert errors.rstrip().endswith("KeyboardInterrupt")
@@ -152,15 +153,5 @@ async def test_the_second_ctrl_c_stops_at_once(lesson):
 @pytest.mark.skipif(sys.platform == "win32", reason="no way to signal a single child")
 async def test_ctrl_c_late_in_the_lesson_is_a_keyboard_interrupt(lesson):
     """Up to 3.12 a failing TaskGroup leaves cancelling() at 1, which would hide it."""
-    with subprocess.Popen(
-        [sys.executable, "-u", lesson.__file__],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    ) as child:
-        while "呼号写错" not in child.stdout.readline():
-            pass
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=20)
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    ran = processes.interrupted(lesson.__file__, at="呼号写错")
+    assert ran.stderr.rstrip().endswith("KeyboardInterrupt")

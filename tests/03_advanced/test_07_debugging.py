@@ -4,13 +4,13 @@ import asyncio
 import logging
 import re
 import signal
-import subprocess
 import sys
 import threading
-import time
 import warnings
 
 import pytest
+
+from tests import processes
 
 NEVER_AWAITED = "coroutine 'couple_cars' was never awaited"
 NEVER_RETRIEVED = "Task exception was never retrieved"
@@ -134,12 +134,7 @@ def test_call_graph_of_3_14_is_part_of_the_lesson(lesson, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
 def test_ctrl_c_stops_within_a_second_or_so(lesson):
-    with subprocess.Popen(
-        [sys.executable, "-u", lesson.__file__], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        while "3." not in child.stdout.readline().decode():
-            pass
-        time.sleep(0.1)  # the loop is blocked, the watchdog is watching
-        child.send_signal(signal.SIGINT)
-        child.communicate(timeout=15)
-    assert child.returncode != 0
+    # the loop is blocked, the watchdog is watching
+    ran = processes.interrupted(lesson.__file__, at="── 3.", after=0.1)
+    assert ran.returncode == -signal.SIGINT
+    assert "── 4." not in ran.stdout

@@ -4,7 +4,6 @@ import ast
 import asyncio
 import os
 import selectors
-import signal
 import socket
 import struct
 import subprocess
@@ -14,6 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 CHAPTER = Path(__file__).parents[2] / "03_advanced"
 
@@ -495,7 +496,7 @@ loop.run(main())
         encoding="utf-8",
     ) as child:
         assert child.stdout.readline() == "ready\n"
-        child.send_signal(signal.SIGINT)
+        processes.press_ctrl_c(child)
         out, errors = child.communicate(timeout=10)
     assert out == "cleaned up\ncleaned up\n"
     assert errors.splitlines()[-1] == "KeyboardInterrupt"

@@ -18,6 +18,7 @@ from redis import Redis as BlockingRedis
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
+from tests import processes
 from toolbox import services
 
 SCRIPT = Path(__file__).parents[2] / "04_case_studies" / "01_async_redis_demo.py"
@@ -236,11 +237,9 @@ def test_two_runs_at_once_do_not_disturb_each_other(private_redis):
 @pytest.mark.parametrize("section", [3, 7, 9])
 def test_ctrl_c_leaves_no_key(private_redis, section):
     _, url = private_redis()
-    with start_lesson(url) as child:
-        run_until(child, section)
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=10)
-    assert (child.returncode, errors) == (130, "已中断\n")
+    ran = processes.interrupted(SCRIPT, at=f"── {section}. ", REDIS_URL=url)
+    assert (ran.returncode, ran.stderr) == (130, "已中断\n")
+    assert f"── {section}. " in ran.stdout
     assert keys_in(url) == []
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -14,6 +13,7 @@ import pymysql
 import pytest
 import pytest_asyncio
 
+from tests import processes
 from toolbox import catalog
 
 pytestmark = pytest.mark.asyncio
@@ -374,11 +374,12 @@ async def finish(child, seconds=15):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
 @pytest.mark.parametrize("section", [5, 8, 10, 11])
 async def test_ctrl_c_leaves_no_database(lesson, section):
-    child = await start(address())
-    while not (await child.stdout.readline()).decode().startswith(f"── {section}. "):
-        pass
-    child.send_signal(signal.SIGINT)
-    assert (await finish(child), child.returncode) == ("已中断\n", 130)
+    interrupted = processes.interrupted
+    ran = await asyncio.to_thread(
+        interrupted, SCRIPT, at=f"── {section}. ", after=0.005, MYSQL_URL=address()
+    )
+    assert (ran.returncode, ran.stderr) == (130, "已中断\n")
+    assert f"── {section}. " in ran.stdout
     assert lesson.DATABASE not in await databases(lesson)
 
 

@@ -22,6 +22,7 @@ import pytest_asyncio
 from redis import RedisError
 from redis.asyncio import Redis
 
+from tests import processes
 from toolbox import services
 
 pytestmark = pytest.mark.asyncio
@@ -622,7 +623,10 @@ async def test_serving_ends_gracefully_with_a_listener_inside(lesson, number, co
         url = re.search(r"(http\S+)/board", said_first)[1]
         async with aiohttp.ClientSession(url) as http, http.get("/events") as stream:
             assert await lesson.next_event(stream) == "hello"
-            process.send_signal(number)
+            if number == signal.SIGINT:
+                processes.press_ctrl_c(process)
+            else:
+                process.send_signal(number)
             assert await lesson.next_event(stream) == "bye"
             assert await lesson.next_event(stream) == "（流结束）"
         output, errors = await asyncio.to_thread(process.communicate, timeout=20)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from toolbox import catalog, services
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
@@ -216,9 +216,9 @@ async def test_ctrl_c_ends_a_joined_worker_too(lesson):
             with start("--join", "老王") as joined:
                 while "老王" not in asyncio.run(crew_members(lesson)):
                     pass
-                joined.send_signal(signal.SIGINT)
+                processes.press_ctrl_c(joined)
                 _, said = joined.communicate(timeout=10)
-            crawl.send_signal(signal.SIGINT)
+            processes.press_ctrl_c(crawl)
             _, errors = crawl.communicate(timeout=10)
             return joined.returncode, said, crawl.returncode, errors
 

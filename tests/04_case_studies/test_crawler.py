@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
+
 CHAPTER = Path(__file__).resolve().parents[2] / "04_case_studies"
 LESSON = CHAPTER / "04_async_crawler_demo.py"
 a_coroutine = pytest.mark.asyncio
@@ -856,7 +858,7 @@ async def test_ctrl_c_keeps_the_file_and_says_how_to_go_on(tmp_path):
         while "/slow" not in server.asked:
             await asyncio.sleep(0.01)
         assert out.read_bytes().count(b"\n") == 1  # flushed, not waiting in a buffer
-        child.send_signal(signal.SIGINT)
+        processes.press_ctrl_c(child)
         _, errors = await child.communicate()
     said = errors.decode().splitlines()
     assert child.returncode == 130
@@ -885,7 +887,7 @@ async def test_no_process_survives_the_command(tmp_path, end):
         while "/slow" not in server.asked:
             await asyncio.sleep(0.01)
         if end == signal.SIGINT:
-            os.killpg(child.pid, end)  # as a terminal does: to the children, too
+            processes.press_ctrl_c(child, group=True)  # as a terminal does: to the children, too
         else:
             child.send_signal(end)
         errors = (await child.communicate())[1].decode().splitlines()

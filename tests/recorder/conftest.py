@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import subprocess
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-processes = importlib.import_module("tests.processes")
+from tests import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = (
     "import json, sys; sys.path.insert(0, {root!r}); from toolbox.recorder import record;"

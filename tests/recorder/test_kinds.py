@@ -1,15 +1,13 @@
 """All ways to run a loop; libraries; greenlets and generators; scripts that are too much."""
 
-import importlib
 import json
 import os
 import sys
 
 import pytest
 
+from tests import processes
 from toolbox import catalog
-
-processes = importlib.import_module("tests.processes")
 
 NAP = """
     import asyncio

@@ -1,6 +1,5 @@
 """A recorded script prints, returns and fails exactly as it does without the recorder."""
 
-import importlib
 import os
 import signal
 import subprocess
@@ -8,11 +7,9 @@ import sys
 
 import pytest
 
+from tests import processes, pythons
+from tests import test_contract as contract
 from toolbox import catalog
-
-contract = importlib.import_module("tests.test_contract")
-pythons = importlib.import_module("tests.pythons")
-processes = importlib.import_module("tests.processes")
 
 LESSONS = catalog.lessons()
 EARLY = [lesson for lesson in LESSONS if lesson.chapter in ("01", "02")]
@@ -242,7 +239,10 @@ def test_ctrl_c_ends_it_and_shows_what_was_recorded(endless, script, tmp_path):
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     ) as process:
         assert process.stdout.readline() == b"begun\n"
-        os.killpg(process.pid, signal.SIGINT)
+        if endless == "waits":
+            processes.press_ctrl_c(process, group=True)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT
     assert errors.decode().splitlines()[-1] == "KeyboardInterrupt"

@@ -1,5 +1,4 @@
 import copy
-import importlib
 import json
 import os
 import sys
@@ -7,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from toolbox import catalog
 from toolbox.timeline import browser, page
-
-processes = importlib.import_module("tests.processes")
 
 HERE = Path(__file__).parent
 TEA = json.loads((HERE / "tea.json").read_text(encoding="utf-8"))

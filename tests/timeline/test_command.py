@@ -1,10 +1,8 @@
 """`python tutorial.py trace`, as a learner types it."""
 
 import contextlib
-import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from toolbox import catalog, cli
 from toolbox.timeline import command
 
-processes = importlib.import_module("tests.processes")
 posix_only = pytest.mark.skipif(os.name != "posix", reason="sends signals to a process group")
 
 HELLO = """\
@@ -149,7 +147,7 @@ def test_ctrl_c_ends_the_script_and_shows_what_there_was(learner):
         for line in process.stdout:
             if line == "等\n":
                 break
-        os.killpg(process.pid, signal.SIGINT)
+        processes.press_ctrl_c(process, group=True)
         output, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "KeyboardInterrupt" in errors

@@ -9,6 +9,11 @@ import pytest
 from toolbox import catalog
 
 
+def pytest_xdist_auto_num_workers():
+    """Most tests wait: two cores keep four workers busy."""
+    return max(4, os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(items):
     """Tests of one lesson run in one process: two at a time would share its database."""
     for item in items:

@@ -94,10 +94,10 @@ async def choose_who_fills(shop: Shop) -> dict[str, tuple[int | None, int]]:
     cache = ThroughCache(shop)
     for title, fruit, change in (
         ("cache-aside 改价、删缓存", "苹果", None),
-        ("write-through 改价，库和缓存一起写", "梨", cache.set("梨", 9)),
+        ("write-through 改价，库和缓存一起写", "梨", functools.partial(cache.set, "梨", 9)),
     ):
         if change:
-            await change
+            await change()
         queries = await shop.count(cache.get(fruit))
         seen[fruit] = (await cache.get(fruit), queries)
         print(f"{title}: 再读是 {seen[fruit][0]}，查库 {queries} 次")

@@ -178,12 +178,16 @@ def nobody_wakes_you() -> list[tuple[int, str]]:
             romeo_part = greenlet(wait_for_letter)
             romeo_part.switch(inbox, getcurrent())
             nurse = threading.Timer(0.1, outbox.send, ["明天九点".encode()])
-            nurse.start()
-            while not romeo_part.dead:
-                if sleep_until_ready:
-                    selector.select()  # 睡到 inbox 可读为止，一点 CPU 也不用
-                answer = romeo_part.switch()
-            nurse.join()
+            try:
+                nurse.start()
+                while not romeo_part.dead:
+                    if sleep_until_ready:
+                        selector.select()  # 睡到 inbox 可读为止，一点 CPU 也不用
+                    answer = romeo_part.switch()
+            finally:  # 中途按 Ctrl-C，信就不送了
+                nurse.cancel()
+                if nurse.is_alive():
+                    nurse.join()
         answers.append(answer)
     (polled, letter), (woken, same_letter) = answers
     print(f"反复切换着问: 问了 ≈{polled:,} 次，收到“{letter}”")

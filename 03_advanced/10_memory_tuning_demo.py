@@ -51,6 +51,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 DEBUG = "PYTHONASYNCIODEBUG" in os.environ  # 调试模式给每个任务记下来历：又慢又大
 COROUTINES, ROOMS = (2_000, 200) if DEBUG else (100_000, 2_000)
@@ -114,12 +115,12 @@ async def compare_units() -> dict[str, tuple[int, float, float]]:
     return measured
 
 
-async def print_peaks(detail: str, ways: dict[str, Awaitable[int]]) -> dict[str, tuple[int, float]]:
+async def print_peaks(detail: str, ways: dict[str, Callable]) -> dict[str, tuple[int, float]]:
     """tracemalloc 记下每次申请内存的代码行，所以很慢：拿它比大小，不要拿它计时。"""
     peaks = {}
     for label, work in ways.items():
         tracemalloc.start()
-        peaks[label] = await work, tracemalloc.get_traced_memory()[1] / 1024
+        peaks[label] = await work(), tracemalloc.get_traced_memory()[1] / 1024
         tracemalloc.stop()
         print(f"{label}: 峰值 ≈{peaks[label][1]:,.0f} KiB，{detail.format(peaks[label][0])}")
     return peaks
@@ -143,9 +144,9 @@ async def bound_the_tasks() -> dict[str, tuple[int, float]]:
         return busiest
 
     ways = {
-        "一间房一个任务，钥匙管够": clean_rooms(cleaners=ROOMS, keys=ROOMS),
-        "一间房一个任务，Semaphore(10)": clean_rooms(cleaners=ROOMS, keys=10),
-        "10 个任务，轮流领房间": clean_rooms(cleaners=10, keys=10),
+        "一间房一个任务，钥匙管够": partial(clean_rooms, cleaners=ROOMS, keys=ROOMS),
+        "一间房一个任务，Semaphore(10)": partial(clean_rooms, cleaners=ROOMS, keys=10),
+        "10 个任务，轮流领房间": partial(clean_rooms, cleaners=10, keys=10),
     }
     return await print_peaks("同时打扫的最多 ≈{:,} 间", ways)
 
@@ -161,7 +162,8 @@ async def stream_instead_of_collecting() -> dict[str, tuple[int, float]]:
             return sum(receipt[0] for receipt in [receipt async for receipt in receipts()])
         return sum([receipt[0] async for receipt in receipts()])  # 留下房费，照片随手就扔
 
-    return await print_peaks("合计 {:,} 元", {"收齐再算": add_up(True), "边收边算": add_up(False)})
+    ways = {"收齐再算": partial(add_up, keep=True), "边收边算": partial(add_up, keep=False)}
+    return await print_peaks("合计 {:,} 元", ways)
 
 
 async def keep_warm(air: bytearray) -> None:

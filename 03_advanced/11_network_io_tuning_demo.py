@@ -50,7 +50,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 
 DISTANCE = 0.001  # 秒，一个来回。本机的网络太近，显不出“等”，鱼市就晚这么久才答
@@ -163,23 +163,23 @@ async def drain_or_pile_up(_: int) -> dict[str, tuple[int, int]]:
     """write 从不等待，发不出去的先存着；drain 才是快的一头停下来的地方：背压 (back-pressure)。"""
 
     async def copy_down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.05)  # 抄写的人走开了，先填满的是两边内核 (kernel) 的缓冲
-        writer.write(b"%d\n" % len(await reader.read()))
-        writer.close()
+        with closing(writer):
+            await asyncio.sleep(0.05)  # 抄写的人走开了，先填满的是两边内核 (kernel) 的缓冲
+            writer.write(b"%d\n" % len(await reader.read()))
 
     piled: dict[str, tuple[int, int]] = {}
     async with await asyncio.start_server(copy_down, "127.0.0.1", 0) as server:
         for label in ("不 drain", "await drain()"):
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             most = 0
-            for _ in range(256):
-                writer.write(bytes(65536))
-                most = max(most, writer.transport.get_write_buffer_size())
-                if label == "await drain()":
-                    await writer.drain()  # 缓冲没过高水位 (high water, 64 KiB) 就立即返回
-            writer.write_eof()
-            arrived = int(await reader.readline())
-            writer.close()
+            with closing(writer):  # 被打断也挂断，否则 server 出门时要一直等它
+                for _ in range(256):
+                    writer.write(bytes(65536))
+                    most = max(most, writer.transport.get_write_buffer_size())
+                    if label == "await drain()":
+                        await writer.drain()  # 缓冲没过高水位 (high water, 64 KiB) 就立即返回
+                writer.write_eof()
+                arrived = int(await reader.readline())
             piled[label] = most, arrived
             print(f"{label}: 缓冲最多 ≈{most >> 10:,} KiB，对方收到 {arrived >> 10} KiB")
     return piled

@@ -83,6 +83,24 @@ def test_telegrams_are_worked_on_once_each_and_all_answered(lesson):
         assert len(worked) == 12
 
 
+def test_ctrl_c_between_two_calls_hangs_up_and_does_not_wait_for_the_server(lesson, monkeypatch):
+    """From 3.12 on the server waits for every connection: one left open, and it waits for ever."""
+    lines, dial = [], asyncio.open_connection
+
+    async def dial_twice(*address):
+        if len(lines) == 2:
+            raise asyncio.CancelledError
+        lines.append(await dial(*address))
+        return lines[-1]
+
+    monkeypatch.setattr(asyncio, "open_connection", dial_twice)
+    for engine in lesson.ENGINES:
+        with pytest.raises(asyncio.CancelledError):
+            lesson.drive(engine, lesson.answer_telegrams, 3, 1)
+        assert all(writer.is_closing() for _, writer in lines)
+        lines.clear()
+
+
 def test_waiting_takes_as_long_as_the_wait_on_any_engine(lesson):
     times = lesson.race(lesson.ENGINES, lesson.wait_at_the_platform)
     assert list(times) == list(lesson.ENGINES)

@@ -177,18 +177,23 @@ def _print_outcomes(outcomes: list[tuple[catalog.Lesson, str, float]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    title = Column("标题", no_wrap=True)
-    table = Table(
-        "课", title, "结果", Column("秒", justify="right"), box=None, padding=(0, 2, 0, 0)
-    )
+    console = Console()
+    seconds_spent = Column("秒", justify="right", min_width=5)
+    # On a narrow terminal it is the title that is cut.
+    failed = any(outcome[0] == "✗" for _, outcome, _ in outcomes)
+    title = Column("标题", no_wrap=True, max_width=max(8, console.width - (27 if failed else 21)))
+    table = Table("课", "结果", seconds_spent, title, box=None, padding=(0, 2, 0, 0))
     for lesson, outcome, seconds in outcomes:
         colour = {"✓": "green", "✗": "red", "⊘": "yellow"}[outcome[0]]
-        table.add_row(lesson.number, lesson.title, Text(outcome, colour), f"{seconds:.1f}")
+        mark = Text("⊘" if outcome[0] == "⊘" else outcome, colour, no_wrap=True)
+        table.add_row(lesson.number, mark, f"{seconds:.1f}", lesson.title)
     passed = sum(outcome == "✓" for _, outcome, _ in outcomes)
     total = sum(seconds for *_, seconds in outcomes)
-    console = Console()
-    console.print("", table, sep="\n")
-    console.print(f"\n{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒", highlight=False)
+    console.print("", table, "", sep="\n")
+    for lesson, outcome, _ in outcomes:
+        if outcome[0] == "⊘":
+            print(f"⊘ {lesson.number}：{outcome.removeprefix('⊘ ')}")
+    print(f"{passed}/{len(outcomes)} 课通过，共 {total:.1f} 秒")
 
 
 # ── trace ──

@@ -7,7 +7,10 @@
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 — said before anything newer is parsed
-    sys.exit(f"需要 Python 3.11 或更新的版本，现在是 {sys.version.split()[0]}（{sys.executable}）")
+    sys.exit(
+        f"需要 Python 3.11 或更新的版本，现在是 {sys.version.split()[0]}（{sys.executable}）。"
+        "机器上另有新的，就用它，例如 python3.12 tutorial.py；没有就到 python.org 装一个"
+    )
 
 from toolbox import cli, environment
 

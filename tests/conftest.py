@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
@@ -73,10 +74,28 @@ def mysql_url():
 def _service(variable, name):
     from toolbox import services
 
+    with (
+        unavailable_is_skipped(),
+        getattr(services, name)() as url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(variable, url)
+        yield url
+
+
+@pytest.fixture
+def available():
+    """`with available(), services.mysql() as url`: skip where there is no way to one."""
+    return unavailable_is_skipped
+
+
+@contextlib.contextmanager
+def unavailable_is_skipped():
+    """Where no way leads to a service, a test is skipped with that reason; in CI it fails."""
+    from toolbox import services
+
     try:
-        with getattr(services, name)() as url, pytest.MonkeyPatch.context() as patch:
-            patch.setenv(variable, url)
-            yield url
+        yield
     except services.Unavailable as reason:
         if os.environ.get("CI"):
             pytest.fail(str(reason))

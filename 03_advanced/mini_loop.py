@@ -1,8 +1,10 @@
-"""从零写的事件循环，3.8 一节一节地看它。从上往下读：Future、Task、Timer、Loop 是循环，不到
-120 行；Side、Stream、serve 是它的适配器 (adapter)，管套接字怎么等、怎么读写。
+"""从零写的事件循环，3.8 一节一节地看它。从上往下读：Future、Task、Timer、Loop 是循环，不过
+120 行；Side、Stream、serve 是它的适配器 (adapter)，管套接字 (socket) 怎么等、怎么读写。
 
 全部的主意：协程 yield 它在等的东西；那个东西知道该把任务记在哪里 (block)，也知道何时叫醒
 (task.wake)。循环只做一件事：谁醒了，就推谁一步。
+
+为了短，有两件事没有防：一个 Loop 只能 run 一次；任务等自己就永远等下去。asyncio 两样都会说。
 """
 
 import asyncio
@@ -47,7 +49,8 @@ class Future:
 class Task(Future):
     """推着协程走。协程 yield 出来的是它在等的东西，记在 waits_on；在就绪队列里时是 None。"""
 
-    waits_on, cancelling = None, False
+    # trouble 是等着抛给它的异常：有人取消它，或者它要等的东西等不成
+    waits_on, trouble, started = None, None, False
 
     def __init__(self, loop: "Loop", coro: Coroutine) -> None:
         self.loop, self.coro = loop, coro
@@ -57,20 +60,22 @@ class Task(Future):
     def step(self) -> None:
         self.loop.running = self
         try:
-            if self.cancelling:  # 取消就是在它停着的那个 await 处抛异常
-                self.cancelling = False
-                waits_on = self.coro.throw(asyncio.CancelledError())
-            else:
+            if self.trouble is not None and self.started:
+                error, self.trouble = self.trouble, None
+                waits_on = self.coro.throw(error)  # 就在它停着的那个 await 处抛出来
+            else:  # 还没迈步就取消的，也先走到第一个 await：给它的套接字，只有它自己会关
                 waits_on = self.coro.send(None)
-            self.loop.running = None
-            if waits_on is None:  # 空 yield 就是让路：排到队尾
+            self.started, self.loop.running = True, None
+            if waits_on is None or self.trouble is not None:  # 空 yield 就是让路：排到队尾
                 self.waits_on = None
                 self.loop.ready.append(self)
             elif waits_on is not self.waits_on:  # 还等上次那个？登记都在，什么也不用做
                 self.waits_on = waits_on
-                waits_on.block(self)
-            if self.cancelling:  # 它在运行中取消了自己：一停下就收到
-                self.cancel()
+                try:
+                    waits_on.block(self)
+                except Exception as error:  # 等不成：也在那个 await 处抛给它
+                    self.trouble = error
+                    self.wake(waits_on)
         except StopIteration as stop:  # 协程的 return
             self.finish(stop.value)
         except BaseException as error:
@@ -88,14 +93,15 @@ class Task(Future):
         super().finish(value, error)
 
     def wake(self, waitable: object) -> None:
-        # 取消之后它等的已是别的东西：旧登记不必去找，认不出就作废。正在跑的也不用叫
-        if self.waits_on is waitable and self.loop.running is not self:
+        # 取消之后它等的已是别的东西：旧登记不必去找，认不出就作废
+        if self.waits_on is waitable:
             self.waits_on = None
-            self.loop.ready.append(self)
+            if self.loop.running is not self:  # 正在跑的不用叫
+                self.loop.ready.append(self)
 
     def cancel(self) -> None:
         """请它收场：只打断它的等待；它在等的任务照旧（asyncio 会连那个一起取消）。"""
-        self.cancelling = not self.done
+        self.trouble = None if self.done else asyncio.CancelledError()
         if self.waits_on is not None:
             self.wake(self.waits_on)
 
@@ -136,14 +142,14 @@ class Loop:
         ready, timers = self.ready, self.timers
         nap = timers[0][0] - time.monotonic() if timers else LONGEST_NAP
         nap = 0 if ready else min(max(nap, 0), LONGEST_NAP)
-        if not self.selector.get_map():  # Windows 的 select 不收空名单
-            time.sleep(nap)
-        else:
+        if self.selector.get_map():
             for key, mask in self.selector.select(nap):  # 空闲时，线程就睡在这一行
                 if mask & selectors.EVENT_READ:
                     key.data.readable.fire()
                 if mask & selectors.EVENT_WRITE:
                     key.data.writable.fire()
+        elif nap:  # 一个套接字也没有：Windows 的 select 不收空名单
+            time.sleep(nap)
         now = time.monotonic()
         while timers and timers[0][0] <= now:
             timer, _, task = heappop(timers)
@@ -159,11 +165,12 @@ class Loop:
                 while not self.main.done:
                     self.turn()
             finally:  # main 完了、失败了、Ctrl-C：剩下的任务都取消，等它们收拾完
-                for task in [*self.tasks]:
-                    task.cancel()
-                self.ready.extend(self.tasks)  # Ctrl-C 若正好落在出队和推进之间，有人两头都不在
-                while self.tasks:
-                    self.turn()
+                while batch := {*self.tasks}:  # 收拾时又开的任务，是下一批
+                    for task in batch:
+                        task.cancel()
+                    self.ready.extend(batch)  # Ctrl-C 若正好落在出队和推进之间，有人两头都不在
+                    while batch & self.tasks:
+                        self.turn()
         if self.main.error is not None:
             raise self.main.error
         return self.main.value
@@ -179,7 +186,10 @@ class Side:
         if self.task not in (None, task) and self.task.waits_on is self:
             raise RuntimeError("这一头已经有任务在等")  # 不说，前一个就再也醒不来
         self.task = task
-        self.stream.watch(self.stream.interest | self.event)
+        if self.stream.sock.fileno() < 0:
+            task.wake(self)  # 已经关了，等不来什么
+        else:
+            self.stream.watch(self.stream.interest | self.event)
 
     def fire(self) -> None:
         if self.task.waits_on is self:
@@ -193,9 +203,9 @@ class Stream:
 
     def __init__(self, loop: Loop, sock: socket.socket, side: type[Side] = Side) -> None:
         sock.setblocking(False)
-        if sock.family != getattr(socket, "AF_UNIX", None):  # 小包立刻发，别等凑满（asyncio 也关）
+        if sock.family != getattr(socket, "AF_UNIX", None):  # 关掉 Nagle 算法：小包立刻发，不等凑满
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self.loop, self.sock, self.side, self.interest = loop, sock, side, 0
+        self.loop, self.sock, self.side, self.interest, self.writing = loop, sock, side, 0, False
         self.readable = side(self, selectors.EVENT_READ)
         self.writable = side(self, selectors.EVENT_WRITE)
 
@@ -218,6 +228,8 @@ class Stream:
 
     @types.coroutine
     def write(self, data: bytes):
+        if self.writing:  # 别人的还剩半截没发：插进去，对面就看不懂了
+            raise RuntimeError("这一头已经有任务在等")
         while True:
             try:
                 sent = self.sock.send(data)
@@ -226,7 +238,11 @@ class Stream:
                 data = memoryview(data)[sent:]  # 部分写 (partial write)：剩下的不复制，只挪起点
             except BlockingIOError:
                 pass
-            yield self.writable  # 对方读得慢，缓冲区满了：停在这里就是背压 (back-pressure)
+            self.writing = True
+            try:
+                yield self.writable  # 对方读得慢，缓冲区满了：停在这里就是背压 (back-pressure)
+            finally:
+                self.writing = False
 
     def close(self) -> None:
         self.watch(0)
@@ -243,5 +259,5 @@ def serve(loop: Loop, door: Stream, handler: Callable):
             loop.spawn(handler(Stream(loop, door.sock.accept()[0], door.side)))
         except BlockingIOError:
             yield door.readable
-        except OSError:  # 句柄用完了 (EMFILE)，或人家没等到就走了：歇一下再开门
+        except OSError:  # 文件描述符 (file descriptor) 用完了，或人家没等到就走了：歇一下再开门
             yield from loop.sleep(0.05)

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import errno
 import os
 import selectors
 import socket
@@ -10,7 +11,10 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +38,19 @@ def pair(lesson, loop):
     yield streams
     for stream in streams:
         stream.sock.close()
+
+
+@pytest.fixture
+def no_hang(loop, monkeypatch):
+    """A loop with nothing to do takes short naps, and fails the test after a thousand turns."""
+    turn, turns = loop.turn, count()
+
+    def counted_turn():
+        assert next(turns) < 1000, "the loop hangs"
+        turn()
+
+    monkeypatch.setattr(sys.modules["mini_loop"], "LONGEST_NAP", 0.001)
+    monkeypatch.setattr(loop, "turn", counted_turn)
 
 
 def test_the_loop_itself_is_at_most_120_lines(lesson):
@@ -99,30 +116,55 @@ def test_a_task_that_never_stops_giving_way_starves_nobody(loop):
     assert loop.run(main()) == "rang"
 
 
+def test_a_loop_that_has_but_timers_sleeps_until_the_first(loop, monkeypatch):
+    module, naps = sys.modules["mini_loop"], []
+    clock = SimpleNamespace(monotonic=lambda: 100 + sum(naps), sleep=naps.append)
+    monkeypatch.setattr(module, "time", clock)
+    loop.run(loop.sleep(30))
+    assert naps == [30]
+
+
 def test_timers_ring_by_deadline_and_in_order_of_registration_when_equal(loop):
-    rung = []
-    deadline = sys.modules["mini_loop"].Timer(time.monotonic() + 0.02)
+    rung, now = [], time.monotonic()
+    deadlines = {"late": 0.06, "early": 0.001, "first": 0.02, "second": 0.02, "third": 0.02}
 
-    async def wait_for(name, seconds):
-        await loop.sleep(seconds)
-        rung.append(name)
-
-    class Shared:
-        def __await__(self):
-            yield deadline
-
-    async def share(name):
-        await Shared()
+    async def wait_for(name):
+        await Waitable(sys.modules["mini_loop"].Timer(now + deadlines[name]))
         rung.append(name)
 
     async def main():
-        tasks = [loop.spawn(wait_for("late", 0.06)), loop.spawn(wait_for("early", 0.001))]
-        tasks += [loop.spawn(share(name)) for name in ("first", "second", "third")]
-        for task in tasks:
+        for task in [loop.spawn(wait_for(name)) for name in deadlines]:
             await task
 
     loop.run(main())
     assert rung == ["early", "first", "second", "third", "late"]
+
+
+class Waitable:
+    """Hands one thing to the loop and takes whatever comes back for the answer."""
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    def __await__(self):
+        return (yield self.thing)
+
+
+def test_after_the_cancelled_timers_are_swept_out_the_rest_is_a_heap_again(loop):
+    timer, deadlines = sys.modules["mini_loop"].Timer, list(range(200))
+    Random(1).shuffle(deadlines)
+    loop.crowded = 198
+    for deadline in deadlines:
+        ringing = timer(deadline)
+        kept = deadline % 7 == 0
+        sleeper = SimpleNamespace(loop=loop, waits_on=ringing if kept else None)
+        if len(loop.timers) == 199:  # this one sweeps
+            left = [at for at, _, task in loop.timers if task.waits_on is at]
+            assert any(left[(child - 1) // 2] > left[child] for child in range(1, len(left)))
+        ringing.block(sleeper)
+    assert len(loop.timers) < 40
+    left = [at for at, _, _ in loop.timers]
+    assert all(left[(child - 1) // 2] <= left[child] for child in range(1, len(left)))
 
 
 def test_cancelled_timers_do_not_pile_up_in_the_heap(loop):
@@ -157,10 +199,70 @@ def test_cancellation_strikes_at_the_await_lets_clean_up_and_may_be_survived(loo
         task.cancel()
         result = await task
         task.cancel()  # too late: nothing happens
-        return result, task.cancelling
+        return result, task.trouble
 
-    assert loop.run(main()) == ("still here", False)
+    assert loop.run(main()) == ("still here", None)
     assert log == ["asked", "cleaned up"]
+
+
+def test_cancelled_before_its_first_step_a_task_still_reaches_its_first_await(loop):
+    log = []
+
+    async def enter():
+        log.append("entered")
+        try:
+            await loop.sleep(0)
+            log.append("never")
+        finally:
+            log.append("left")
+
+    async def main():
+        task = loop.spawn(enter())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    loop.run(main())
+    assert log == ["entered", "left"]
+
+
+def test_a_handler_that_never_started_still_closes_its_connection(lesson, loop, pair):
+    async def main():
+        loop.spawn(lesson.echo(pair[0]))  # no turn for it: main ends, the loop cancels it
+
+    loop.run(main())
+    assert pair[0].sock.fileno() == -1
+
+
+def test_what_cannot_be_waited_for_is_raised_at_the_await(loop, pair, no_hang):
+    log = []
+
+    class Moody:
+        def block(self, task):
+            raise LookupError("not today")
+
+    async def try_all():
+        try:
+            with pytest.raises(LookupError, match="not today"):
+                await Waitable(Moody())
+            with pytest.raises(AttributeError, match="block"):
+                await Waitable("what is this?")
+            with pytest.raises(RuntimeError, match="已经有任务在等"):
+                await pair[0].read()
+            log.append("goes on")
+            await pair[0].read()
+        finally:
+            await loop.sleep(0)
+            log.append("cleaned up")
+
+    async def main():
+        loop.spawn(pair[0].read())
+        await loop.sleep(0)
+        with pytest.raises(RuntimeError, match="已经有任务在等"):
+            await loop.spawn(try_all())
+
+    loop.run(main())
+    assert log == ["goes on", "cleaned up"]
 
 
 def test_a_task_that_cancels_itself_gets_it_at_its_next_await(loop, pair):
@@ -275,6 +377,59 @@ def test_the_error_of_main_ends_the_loop_and_cancels_the_rest(loop):
     assert log == ["cleaned up"] and not loop.tasks
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_should_stop_the_program_stops_it_from_any_task(loop, no_hang, error):
+    async def stop():
+        raise error("stop")
+
+    async def main():
+        loop.spawn(stop())
+        await sys.modules["mini_loop"].Future()
+
+    with pytest.raises(error, match="stop"):
+        loop.run(main())
+    assert not loop.tasks
+
+
+@pytest.mark.parametrize("error", [None, LookupError])
+def test_the_selector_is_closed_whatever_became_of_main(loop, error):
+    async def main():
+        if error:
+            raise error
+
+    with suppress(LookupError):
+        loop.run(main())
+    assert loop.selector.get_map() is None
+
+
+def test_tasks_that_are_spawned_while_others_clean_up_end_too(loop, no_hang):
+    log = []
+
+    async def haunt():
+        try:
+            await sys.modules["mini_loop"].Future()
+        finally:
+            log.append("haunted no more")
+
+    async def say_goodbye():
+        await loop.sleep(0.001)
+        log.append("goodbye")
+
+    async def rest():
+        try:
+            await loop.sleep(3600)
+        finally:
+            loop.spawn(haunt())
+            await loop.spawn(say_goodbye())  # it is cleaning up: nobody cancels it
+
+    async def main():
+        loop.spawn(rest())
+        await loop.sleep(0)
+
+    loop.run(main())
+    assert log == ["goodbye", "haunted no more"] and not loop.tasks
+
+
 def test_a_large_payload_passes_a_small_buffer_in_parts(loop, pair):
     payload = os.urandom(1_000_000)
     waits = []
@@ -342,6 +497,62 @@ def test_one_task_may_read_while_another_writes_but_two_may_not_read(loop, pair)
     loop.run(main())
 
 
+@pytest.mark.parametrize("rung", ["Naive", "Queued", "Side"])
+def test_a_second_writer_is_refused_until_the_first_is_done_or_gone(lesson, loop, rung, no_hang):
+    side, heard = getattr(sys.modules["mini_loop_ladder"], rung), bytearray()
+    near, far = (lesson.Stream(loop, sock, side) for sock in socket.socketpair())
+    payload = os.urandom(1_000_000)
+
+    async def interrupt(writing):
+        refused = 0
+        while not writing.done:
+            try:
+                await near.write(b"interrupted")
+            except RuntimeError as error:
+                assert "已经有任务在等" in str(error)
+                refused += 1
+            await loop.sleep(0)
+        return refused
+
+    async def main():
+        with closing(near), closing(far):
+            writing = loop.spawn(near.write(payload))
+            await loop.sleep(0)
+            interrupting = loop.spawn(interrupt(writing))
+            while len(heard) < len(payload):
+                heard.extend(await far.read())
+            assert await interrupting > 0 and heard == payload
+            doomed = loop.spawn(near.write(payload))
+            await loop.sleep(0)
+            doomed.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await doomed
+            assert not near.writing
+
+    loop.run(main())
+
+
+def test_a_ready_socket_is_served_at_once_and_not_by_way_of_the_queue(loop, pair):
+    order = []
+
+    async def read():
+        await pair[0].read()
+        order.append("reader")
+
+    async def other():
+        order.append("other")
+
+    async def main():
+        reading = loop.spawn(read())
+        await loop.sleep(0)
+        await pair[1].write(b"x")
+        loop.spawn(other())
+        await reading
+
+    loop.run(main())
+    assert order == ["reader", "other"]
+
+
 def test_a_reader_may_do_something_else_and_come_back(loop, pair):
     async def main():
         heard = []
@@ -371,6 +582,20 @@ def test_closing_ones_own_stream_gives_no_extra_turn(loop, pair):
 
     loop.run(main())
     assert order == ["other", "main"]
+
+
+def test_reading_or_writing_ones_own_closed_stream_is_an_error(loop, pair, no_hang):
+    async def main():
+        await pair[1].write(b"x")
+        assert await pair[0].read() == b"x"
+        pair[0].close()
+        for _ in range(2):
+            with pytest.raises(OSError):
+                await pair[0].read()
+            with pytest.raises(OSError):
+                await pair[0].write(b"x")
+
+    loop.run(main())
 
 
 def test_end_of_stream_reset_and_closing_are_seen_by_the_reader(lesson, loop):
@@ -422,6 +647,32 @@ def test_the_server_outlives_clients_that_vanish(lesson, loop):
 
     loop.report = pytest.fail
     assert loop.run(main()) == 2
+
+
+def test_the_server_outlives_a_lack_of_file_descriptors(lesson, loop, no_hang):
+    class Door:
+        """A door that twice cannot let anybody in."""
+
+        def __init__(self, sock):
+            self.sock, self.fileno, self.lacking = sock, sock.fileno, 2
+
+        def accept(self):
+            if self.lacking:
+                self.lacking -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.sock.accept()
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            stream = lesson.Stream(loop, sock)
+            stream.sock = Door(sock)
+            serving = loop.spawn(lesson.serve(loop, stream, lesson.echo))
+            hiker = lesson.Stream(loop, socket.create_connection(sock.getsockname()))
+            assert await loop.spawn(lesson.shout(hiker, 1)) == 1
+            stream.watch(0)
+            return stream.sock.lacking, serving.done
+
+    assert loop.run(main()) == (0, False)
 
 
 def test_each_loop_refuses_what_only_the_other_knows(lesson):

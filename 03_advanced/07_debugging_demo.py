@@ -6,17 +6,23 @@
 
 先猜后跑
     第 1 节犯了四个错：忘写 await、没人取异常、在回调里睡大觉、从别的线程调 call_soon。
-    不开调试模式，四个里会有几个被发现？其中几个说得出错在哪一行？
+    不开调试模式，四个里会有几个被发现？其中几个说得出，惹事的协程和任务是在哪一行造的？
 
 预期输出
-    ── 1. 调试模式 (debug mode)：同样的错，多说一句在哪里 ──
+    ── 1. 调试模式 (debug mode)：多看见两样错，多说一句是在哪里造的 ──
     debug=False
       coroutine 'couple_cars' was never awaited
+        出在: del late
       Task exception was never retrieved
+        出在: raise RuntimeError("道岔卡住了")
     debug=True
-      coroutine 'couple_cars' was never awaited ← couple_cars()
       Executing 扳道 switch_points() took ≈0.05 seconds
-      Task exception was never retrieved ← stuck = asyncio.create_task(switch_points(), name="扳道")
+      coroutine 'couple_cars' was never awaited
+        出在: del late
+        造在: late = couple_cars()
+      Task exception was never retrieved
+        出在: raise RuntimeError("道岔卡住了")
+        造在: stuck = asyncio.create_task(switch_points(), name="扳道")
       RuntimeError: Non-thread-safe operation invoked on an event loop other than the current one
     ── 2. 日志带上任务名和上下文，交错的车才分得开 ──
     [K51 进站] 进了站
@@ -35,9 +41,11 @@
 
 动手试试
     1. PYTHONASYNCIODEBUG=1 再跑一遍：stderr 多了什么？第 1 节的 debug=False 为什么没有变？
-    2. 第 4 节让两趟车先各睡 0.02 秒、0.04 秒，再进道岔：还会卡住吗？测试为什么常常抓不到死锁？
-    3. 有 3.14 的话：把第 4 节的 sleep(0.01) 改成 60 秒，另开一个终端
-       python -m asyncio pstree 进程号：不改程序，也能看见这张图（Linux 上可能要 sudo）。
+    2. 第 4 节让两趟车先各睡 0.02 秒、0.04 秒，再进道岔，并把下面的 sleep(0.01) 改成 0.1：还会
+       卡住吗？测试为什么常常抓不到死锁？
+    3. 有 3.14 的话：把第 4 节的 sleep(0.01) 改成 60 秒，另开一个终端（Linux 上可能要 sudo）：
+       python -m asyncio ps 进程号，一个任务一行；python -m asyncio pstree 进程号，画成一棵树。
+       不改程序，也看得见两趟车都停在 acquire。
 """
 
 import asyncio
@@ -52,8 +60,7 @@ from contextvars import ContextVar
 TRAIN: ContextVar[str] = ContextVar("TRAIN")
 
 
-async def couple_cars() -> None:
-    pass
+async def couple_cars() -> None: ...
 
 
 async def switch_points() -> None:
@@ -65,8 +72,9 @@ async def make_four_mistakes(complaints: list[str]) -> None:
     loop = asyncio.get_running_loop()
     loop.slow_callback_duration = 0.03  # 默认 0.1 秒
     stuck = asyncio.create_task(switch_points(), name="扳道")
-    couple_cars()
+    late = couple_cars()
     await asyncio.sleep(0.01)
+    del late
     del stuck
     try:
         await asyncio.to_thread(loop.call_soon, int)  # 该用 call_soon_threadsafe
@@ -75,11 +83,13 @@ async def make_four_mistakes(complaints: list[str]) -> None:
 
 
 def shorten(complaint: str) -> str:
-    """去掉路径和内存地址，只留下是谁、写在哪一行。"""
+    """去掉路径和内存地址，只留下是谁、是哪一行代码。"""
     if slow := re.search(r"name='(\w+)' coro=<(\w+).* took ([\d.]+) ", complaint):
         return f"Executing {slow[1]} {slow[2]}() took ≈{float(slow[3]):.2f} seconds"
-    written = re.findall(r", in make_four_mistakes\n +(.+)", complaint)
-    return " ← ".join([complaint.splitlines()[0], *written])
+    *_, what = complaint.splitlines()[0].split("Warning: ")
+    lines = [f"出在: {line}" for line in re.findall(r"^ +(.+)", complaint, re.MULTILINE)[-1:]]
+    lines += [f"造在: {line}" for line in re.findall(r"in make_four_mistakes\n +(.+)", complaint)]
+    return "\n    ".join([what, *lines])
 
 
 def debug_mode_says_where() -> dict[bool, list[str]]:
@@ -87,11 +97,10 @@ def debug_mode_says_where() -> dict[bool, list[str]]:
     found = {}
     for debug in (False, True):
         said, ears = [], logging.Handler()
-        ears.emit = lambda record, said=said: said.append(record.getMessage())
+        ears.emit = lambda record, say=said.append, ears=ears: say(ears.format(record))
         logging.getLogger("asyncio").addHandler(ears)
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.showwarning = lambda message, *_, said=said: said.append(str(message))
+        with warnings.catch_warnings(action="always"):
+            warnings.showwarning = lambda *it, say=said.append: say(warnings.formatwarning(*it[:4]))
             asyncio.run(make_four_mistakes(said), debug=debug)
         logging.getLogger("asyncio").removeHandler(ears)
         found[debug] = [shorten(line) for line in said if "扳道" in line or " took " not in line]
@@ -126,15 +135,15 @@ async def log_with_context() -> None:
 
 def await_chain(task: asyncio.Task) -> list:
     """停着的协程，cr_await 是它在等的下一个；走到头是一个 Future，它没有 cr_await。"""
-    chain, waiting = [], task.get_coro()
-    while hasattr(waiting, "cr_await"):
-        chain.append(waiting)
-        waiting = waiting.cr_await
-    return chain
+    chain = [task.get_coro()]
+    while hasattr(chain[-1], "cr_await"):
+        chain.append(chain[-1].cr_await)
+    return chain[:-1]
 
 
 def count_cars_by_hand() -> None:
-    time.sleep(0.3)
+    for _ in range(30):
+        time.sleep(0.01)
 
 
 async def catch_the_blocker() -> list[str]:
@@ -187,21 +196,21 @@ async def find_the_cycle() -> dict[str, str]:
         trains = asyncio.all_tasks() - {asyncio.current_task()}
         for train in sorted(trains, key=asyncio.Task.get_name):
             chain = await_chain(train)  # 最里面停在 Lock.acquire，它的 self 就是那把锁
-            waits_for[train.get_name()] = chain[-1].cr_frame.f_locals["self"].holder
+            lock = chain[-1].cr_frame.f_locals.get("self")
+            waits_for[train.get_name()] = getattr(lock, "holder", "没在等锁")
             print(f"{train.get_name()}: {' → '.join(each.cr_code.co_name for each in chain)}")
             train.cancel()
         if sys.version_info >= (3, 14):
             awaited_by = asyncio.capture_call_graph(express).awaited_by
             print(f"谁在等快车: {[waiter.future.get_name() for waiter in awaited_by]}")
     print(f"谁在等谁: {waits_for}")
-    async with asyncio.timeout(1):
-        await asyncio.gather(pass_points(north, south), pass_points(north, south))
+    await asyncio.gather(pass_points(north, south), pass_points(north, south))
     print("都先拿北、再拿南: 都过去了")
     return waits_for
 
 
 SECTIONS = {
-    "1. 调试模式 (debug mode)：同样的错，多说一句在哪里": debug_mode_says_where,
+    "1. 调试模式 (debug mode)：多看见两样错，多说一句是在哪里造的": debug_mode_says_where,
     "2. 日志带上任务名和上下文，交错的车才分得开": log_with_context,
     "3. 看门狗 (watchdog)：循环不应声，当场看是谁占着": catch_the_blocker,
     "4. 死锁 (deadlock)：顺着 await 链看到底，谁在等谁是一个环": find_the_cycle,
@@ -211,8 +220,7 @@ SECTIONS = {
 def main() -> None:
     for title, section in SECTIONS.items():
         print(f"── {title} ──")
-        outcome = section()
-        if asyncio.iscoroutine(outcome):  # 第 1 节自己开循环，其余各节是协程
+        if asyncio.iscoroutine(outcome := section()):  # 第 1 节自己开循环，其余各节是协程
             asyncio.run(outcome)
 
 

@@ -6,23 +6,29 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 
 import pytest
 
 from tests import processes
 
-NEVER_AWAITED = "coroutine 'couple_cars' was never awaited"
-NEVER_RETRIEVED = "Task exception was never retrieved"
+NEVER_AWAITED = ["coroutine 'couple_cars' was never awaited", "出在: del late"]
+NEVER_RETRIEVED = ["Task exception was never retrieved", '出在: raise RuntimeError("道岔卡住了")']
 
 
-def test_debug_mode_finds_more_and_says_where(lesson, capsys):
+def lines_of(complaints):
+    return [complaint.split("\n    ") for complaint in complaints]
+
+
+def test_debug_mode_finds_more_and_says_where_it_was_made(lesson, capsys):
     found = lesson.debug_mode_says_where()
-    assert found[False] == [NEVER_AWAITED, NEVER_RETRIEVED]
-    awaited, slow, retrieved, refused = found[True]
-    assert awaited == f"{NEVER_AWAITED} ← couple_cars()"
+    assert lines_of(found[False]) == [NEVER_AWAITED, NEVER_RETRIEVED]
+    (slow,), awaited, retrieved, (refused,) = lines_of(found[True])
+    assert awaited == [*NEVER_AWAITED, "造在: late = couple_cars()"]
     assert re.fullmatch(r"Executing 扳道 switch_points\(\) took ≈0\.\d\d seconds", slow)
-    assert retrieved.startswith(f"{NEVER_RETRIEVED} ← stuck = asyncio.create_task(")
+    made = '造在: stuck = asyncio.create_task(switch_points(), name="扳道")'
+    assert retrieved == [*NEVER_RETRIEVED, made]
     assert refused.startswith("RuntimeError: Non-thread-safe operation invoked")
     assert lesson.__file__ not in capsys.readouterr().out
 
@@ -36,7 +42,7 @@ def test_listening_leaves_nothing_behind(lesson):
 
 def test_the_lessons_own_debug_argument_beats_the_environment(lesson, monkeypatch):
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
-    assert lesson.debug_mode_says_where()[False] == [NEVER_AWAITED, NEVER_RETRIEVED]
+    assert lines_of(lesson.debug_mode_says_where()[False]) == [NEVER_AWAITED, NEVER_RETRIEVED]
 
 
 def test_shortening_keeps_who_and_drops_where_on_this_machine(lesson):
@@ -62,9 +68,33 @@ async def test_log_lines_carry_task_and_context_into_child_tasks(lesson, capsys)
 
 
 @pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_lines_of_other_peoples_loggers_carry_them_too(lesson, capsys):
+    logging_in = asyncio.create_task(lesson.log_with_context())
+    await asyncio.sleep(0)
+    asyncio.current_task().set_name("信号")
+    logging.getLogger("yard.signals").info("绿灯")
+    await logging_in
+    assert "[— 信号] 绿灯" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.asyncio
 async def test_watchdog_names_the_function_that_blocks(lesson, capsys):
     assert await lesson.catch_the_blocker() == ["count_cars_by_hand"]
     assert re.fullmatch(r"循环停了 ≈[\d.]+ 秒: count_cars_by_hand\n", capsys.readouterr().out)
+
+
+@pytest.mark.asyncio
+async def test_watchdog_sees_the_blocker_although_the_machine_stood_still(lesson, monkeypatch):
+    """Then a sleep is over without anybody else having run meanwhile."""
+    sleeps = iter([float])  # built in, as sleep is: it has no frame of its own
+
+    class Clock:
+        perf_counter = staticmethod(time.perf_counter)
+        sleep = property(lambda self: next(sleeps, time.sleep))
+
+    monkeypatch.setattr(lesson, "time", Clock())
+    assert await lesson.catch_the_blocker() == ["count_cars_by_hand"]
 
 
 @pytest.mark.asyncio
@@ -124,6 +154,29 @@ async def test_opposite_order_is_what_deadlocks(lesson, opposite):
             await asyncio.wait_for(trains, 3600)
     else:
         await asyncio.wait_for(trains, 3600)
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("delays", "waits_for"),
+    [
+        ({"快车": 0.02, "货车": 0.04}, {"快车": "没在等锁", "货车": "没在等锁"}),  # too early
+        ({"快车": 0.002, "货车": 0.004}, {}),  # both have passed
+    ],
+)
+async def test_trains_that_come_one_after_the_other_do_not_meet(
+    lesson, monkeypatch, delays, waits_for
+):
+    """Exercise 2; who looks too early finds trains that wait for no lock."""
+    pass_points = lesson.pass_points
+
+    async def come_late(*tracks):
+        await asyncio.sleep(delays.get(asyncio.current_task().get_name(), 0))
+        await pass_points(*tracks)
+
+    monkeypatch.setattr(lesson, "pass_points", come_late)
+    assert await lesson.find_the_cycle() == waits_for
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs came with 3.14")

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 import warnings
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +78,20 @@ async def test_lines_of_other_peoples_loggers_carry_them_too(lesson, capsys):
     logging.getLogger("yard.signals").info("绿灯")
     await logging_in
     assert "[— 信号] 绿灯" in capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture(autouse=True)
+def no_watch_without_end(lesson, monkeypatch):
+    """A watchdog that is never sent off duty fails its test instead of holding up the exit."""
+    waits = count()
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            assert next(waits) < 1000, "the watchdog is never sent off duty"
+            return super().wait(timeout)
+
+    theirs = SimpleNamespace(Event=Event, get_ident=threading.get_ident)
+    monkeypatch.setattr(lesson, "threading", theirs)
 
 
 @pytest.mark.asyncio

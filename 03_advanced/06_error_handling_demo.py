@@ -41,7 +41,7 @@
 动手试试
     1. 第 3 节删掉 except* ValueError 那一支，“没人认领”里多了什么？
     2. 第 5 节不用 shield，直接 await cargo：货会怎样？最后那句 await cargo 抛什么？
-    3. 第 7 节的 timeout(0.3) 改成 timeout(9)，删去 call_soon 那一行，在终端里按两次 Ctrl-C：
+    3. 第 7 节的 timeout=0.3 改成 timeout=9，删去 call_soon 那一行，在终端里按两次 Ctrl-C：
        第二次为什么不一样？
 """
 
@@ -64,7 +64,6 @@ async def fail_silently() -> list[str]:
     await asyncio.wait([boat])  # await boat 会当场抛出；wait 只等，不取
     print("main: 船已搁浅，我一点不知道")
     del boat  # 最后一个引用。要是存进了 self.boats，就连这一声也听不到
-    loop.set_exception_handler(None)
     print("循环说:", *heard)
     return heard
 
@@ -131,8 +130,8 @@ async def cancel_three_captains() -> dict[str, tuple[str, bool]]:
                     if manner != "装作没听见":
                         raise  # 真要吞，得有理由，并调 task.uncancel() 把这次请求销掉
             outcome = "没有异常"
-        left[manner] = outcome, cargo.done()
-        print(f"船长{manner}: 外面 {outcome}，货装好了 {cargo.done()}")
+        left[manner] = outcome, cargo.done() and not cargo.cancelled()
+        print(f"船长{manner}: 外面 {outcome}，货装好了 {left[manner][1]}")
         await cargo
     return left
 
@@ -172,7 +171,7 @@ async def retry_with_a_library() -> dict[str, tuple[int, str]]:
 
 @contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """SIGINT 是 Ctrl-C，SIGTERM 是 kill 和 docker stop。出门就还原：第二次 Ctrl-C 是硬停。"""
+    """SIGINT 是 Ctrl-C，SIGTERM 是 kill 和 docker stop（宽限 10 秒）。出门就还原：再按是硬停。"""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def close_the_gate(number: int, _: object = None) -> None:
@@ -196,10 +195,11 @@ async def close_gracefully(number: int = signal.SIGTERM) -> dict[str, bool]:
         trips = {guest: asyncio.create_task(asyncio.sleep(minutes[guest])) for guest in minutes}
         asyncio.get_running_loop().call_soon(signal.raise_signal, number)  # 代替按 Ctrl-C 的你
         await stop.wait()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(0.3):  # 要比宽限 (grace period) 短：docker stop 只给 10 秒
-            await asyncio.gather(*trips.values(), return_exceptions=True)
-    landed = {guest: not trip.cancelled() for guest, trip in trips.items()}
+    _, late = await asyncio.wait(trips.values(), timeout=0.3)  # 要比宽限 (grace period) 短
+    for trip in late:
+        trip.cancel()  # wait 到点不取消谁：刚好靠岸的，不会被误伤
+    await asyncio.gather(*late, return_exceptions=True)  # 等他们收拾完
+    landed = {guest: trip not in late for guest, trip in trips.items()}
     print(f"渡口: 船上三位，送到了吗？{landed}")
     return landed
 

@@ -4,7 +4,10 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +20,12 @@ import asyncio, importlib, sys
 sys.path.insert(0, sys.argv[1])
 lesson = importlib.import_module("06_error_handling_demo")
 
+def refuse(*_):
+    raise NotImplementedError
+
 async def main():
+    if "as on Windows" in sys.argv:
+        asyncio.get_running_loop().add_signal_handler = refuse
     with lesson.stop_signals() as stop:
         print("open", flush=True)
         await stop.wait()
@@ -79,6 +87,38 @@ async def test_three_ways_to_meet_a_cancellation(lesson):
     }
 
 
+async def test_cargo_that_is_cancelled_too_is_not_called_loaded(lesson, monkeypatch):
+    """Exercise 2: without shield."""
+
+    def no_shield(task):
+        task.add_done_callback(lambda _: None)
+        return task
+
+    monkeypatch.setattr(lesson.asyncio, "shield", no_shield)
+    printed = []
+    monkeypatch.setattr(lesson, "print", printed.append, raising=False)
+    with pytest.raises(asyncio.CancelledError):
+        await lesson.cancel_three_captains()
+    assert printed == ["船长到点就走: 外面 TimeoutError，货装好了 False"]
+
+
+async def test_retries_wait_longer_and_longer_up_to_a_limit_at_random(lesson, monkeypatch):
+    limits, loop = [], asyncio.get_running_loop()
+
+    def longest(low, high):
+        limits.append((low, high))
+        return high
+
+    monkeypatch.setattr("random.uniform", longest)
+    started = loop.time()
+    await lesson.retry_with_a_library()
+    doubling = [(0, 0.002), (0, 0.004), (0, 0.008)]
+    assert limits[:5] == [*doubling[:2], *doubling]
+    assert (limits[-1], max(limits)) == (doubling[0], (0, 0.01))
+    waited = sum(high for _, high in [*doubling[:2], *doubling, doubling[0]])
+    assert loop.time() - started == pytest.approx(2 * 0.5 + waited)
+
+
 async def test_retries_only_what_can_get_better(lesson):
     assert await lesson.retry_with_a_library() == {
         "雾散得快": (3, "可以靠岸"),
@@ -114,6 +154,19 @@ async def test_without_add_signal_handler_as_on_windows(lesson, monkeypatch, num
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.looptime(False)
+async def test_draining_cancels_nobody_who_lands_as_time_is_up(lesson, monkeypatch):
+    """A machine that stands still: everybody's time is up at once."""
+
+    async def stop():
+        await asyncio.sleep(0)  # the boats leave
+        asyncio.get_running_loop().call_soon(time.sleep, 0.35)
+
+    monkeypatch.setattr(lesson, "stop_signals", lambda: nullcontext(SimpleNamespace(wait=stop)))
+    monkeypatch.setattr(lesson.signal, "raise_signal", lambda _: None)
+    assert await lesson.close_gracefully() == {"甲": True, "乙": True, "丙": False}
+
+
 def serve(lesson, *more):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", SERVE, str(Path(lesson.__file__).parent), *more],
@@ -131,6 +184,16 @@ async def test_a_signal_from_outside_ends_the_program_with_exit_code_0(lesson, n
     with serve(lesson) as child:
         assert child.stdout.readline() == "open\n"
         child.send_signal(number)
+        output, errors = child.communicate(timeout=20)
+    assert (child.returncode, errors, output.splitlines()[-1]) == (0, "", "drained")
+
+
+@pytest.mark.looptime(False)
+@pytest.mark.skipif(sys.platform == "win32", reason="no way to signal a single child")
+async def test_without_add_signal_handler_a_sleeping_loop_is_woken(lesson):
+    with serve(lesson, "as on Windows") as child:
+        assert child.stdout.readline() == "open\n"
+        processes.press_ctrl_c(child)
         output, errors = child.communicate(timeout=20)
     assert (child.returncode, errors, output.splitlines()[-1]) == (0, "", "drained")
 

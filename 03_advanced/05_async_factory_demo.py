@@ -145,16 +145,16 @@ class Station:
             await asyncio.wait([self._making])
 
 
-async def observe(way: Callable, lab: Lab, *patiences: float) -> tuple[list[str], int]:
-    """几位观测员同时来要，各等各的耐心；最后再来一位。返回每人拿到什么、校准了几次。"""
+async def observe(way: Callable, lab: Lab, patience: float = 60) -> tuple[list[str], int]:
+    """三位观测员同时来要，第一位也许等不及；最后再来一位。返回每人拿到什么、校准了几次。"""
 
     async def ask(patience: float) -> Barometer:
         async with asyncio.timeout(patience):
             return await way(station)
 
     async with aclosing(Station(lab)) as station:
-        results = await asyncio.gather(*map(ask, patiences), return_exceptions=True)
-        results.append(await ask(1))
+        three = ask(patience), ask(60), ask(60)
+        results = [*await asyncio.gather(*three, return_exceptions=True), await ask(60)]
     got = ["气压计" if isinstance(it, Barometer) else type(it).__name__ for it in results]
     print(f"{way.__name__}: 校准 {lab.tries} 次，同时来的 {got[:-1]}，后到的 {got[-1]}")
     return got, lab.tries
@@ -162,16 +162,16 @@ async def observe(way: Callable, lab: Lab, *patiences: float) -> tuple[list[str]
 
 async def check_then_await_is_a_race() -> list[tuple[list[str], int]]:
     ways = (Station.naive, Station.locked, Station.shared)
-    return [await observe(way, Lab(), 1, 1, 1) for way in ways]
+    return [await observe(way, Lab()) for way in ways]
 
 
 async def failure_must_not_stick() -> list[tuple[list[str], int]]:
-    return [await observe(way, Lab(broken=1), 1, 1, 1) for way in (Station.locked, Station.shared)]
+    return [await observe(way, Lab(broken=1)) for way in (Station.locked, Station.shared)]
 
 
 async def one_impatient_waiter() -> list[tuple[list[str], int]]:
     ways = (Station.fragile, Station.locked, Station.shared)
-    return [await observe(way, Lab(), 0.02, 1, 1) for way in ways]
+    return [await observe(way, Lab(), 0.02) for way in ways]
 
 
 @asynccontextmanager

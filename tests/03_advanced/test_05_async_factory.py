@@ -112,3 +112,19 @@ async def test_teardown_runs_when_the_station_is_cancelled(lesson, capsys):
         async with asyncio.timeout(1), lesson.open_station("雷达"):
             await asyncio.sleep(60)
     assert capsys.readouterr().out.splitlines() == ["雷达: 通电", "雷达: 断电"]
+
+
+async def test_nobody_but_the_impatient_one_minds_a_machine_that_stands_still(lesson, monkeypatch):
+    calibrate = lesson.Lab.calibrate
+
+    async def calibrate_on_a_slow_machine(lab):
+        await asyncio.sleep(1.3)
+        return await calibrate(lab)
+
+    monkeypatch.setattr(lesson.Lab, "calibrate", calibrate_on_a_slow_machine)
+    outcomes = [
+        *await lesson.check_then_await_is_a_race(),
+        *await lesson.failure_must_not_stick(),
+        *await lesson.one_impatient_waiter(),
+    ]
+    assert [got.count("TimeoutError") for got, _ in outcomes] == [0, 0, 0, 0, 0, 1, 1, 1]

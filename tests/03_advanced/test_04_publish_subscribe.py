@@ -65,6 +65,17 @@ async def test_only_block_lets_the_publisher_wait(lesson, when_full, seconds):
 
 
 @pytest.mark.looptime
+@pytest.mark.looptime(False)
+async def test_a_machine_that_stands_still_changes_no_policy(lesson, monkeypatch):
+    """Every timer is due whenever the loop looks."""
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda _, *rest: call_later(0, *rest))
+    await test_each_policy_loses_something_else(lesson)
+    assert await lesson.leaving_unsubscribes(lesson.Broker()) == [1, 1, 1, 0, 0]
+
+
+@pytest.mark.looptime
 async def test_leaving_unsubscribes_and_releases_the_publisher(lesson, capsys):
     broker = lesson.Broker()
     assert await lesson.leaving_unsubscribes(broker) == [1, 1, 1, 0, 0]
@@ -105,6 +116,14 @@ async def test_one_slow_subscriber_leaves_while_another_is_being_served(lesson):
 
 async def test_redis_forgets_what_nobody_hears(lesson, redis_broker):
     assert await lesson.redis_keeps_nothing(redis_broker) == ([0, 1, 1], ["2 号", "4 号"])
+
+
+async def test_the_confirmation_is_the_first_message(lesson, redis_broker):
+    """Exercise 3."""
+    async with redis_broker._client.pubsub() as radio:
+        await radio.psubscribe(f"{lesson.PREFIX}coast/*")
+        first = await anext(aiter(radio.listen()))
+    assert (first["type"], first["data"]) == ("psubscribe", 1)
 
 
 async def test_redis_lets_the_publisher_go_on_while_nobody_reads(redis_broker):

@@ -59,7 +59,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 
 class Rental:
-    """课程的类，改对了一处：要用的东西从参数来。"""
+    """课程的异步上下文管理器 (async context manager)，改对了一处：要用的东西从参数来。"""
 
     def __init__(self, boat: str, swallows: tuple[type[BaseException], ...] = ()) -> None:
         self.boat, self.swallows = boat, swallows
@@ -150,7 +150,6 @@ async def stack_unwinds_in_reverse(fleet: tuple[str, ...] = ("小舟", "竹筏",
 
 class BoatPool:
     """连接池 (connection pool)：排队等的是泊位，船再怎么坏、再怎么换，也不会多于 size 条。
-
     生产中用现成的：redis.asyncio.BlockingConnectionPool、aiomysql.create_pool、asyncpg.create_pool。
     """
 
@@ -170,7 +169,7 @@ class BoatPool:
                 self.launched, self.afloat = self.launched + 1, self.afloat + 1
                 boat = f"{self.launched} 号船"
             yield boat
-        except (ConnectionError, asyncio.CancelledError):  # 取消也许停在半句话上，不能再用
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):  # 也许停在半句话上
             self.afloat -= boat is not None  # 真连接在这里 close()：不 await，取消打断不了它
             boat = None
             raise
@@ -197,11 +196,12 @@ async def pool_is_bounded() -> BoatPool:
 
 async def pool_gives_up_and_heals() -> tuple[str, str]:
     async with aclosing(BoatPool(size=1, patience=0.03)) as pool:
-        try:
-            async with pool.rent() as boat, pool.rent():  # 拿着唯一的一条再等一条：自己等自己
-                print("两条都借到了")
-        except TimeoutError:
-            print(f"拿着 {boat}再借一条: TimeoutError")
+        async with pool.rent() as boat:
+            try:
+                async with pool.rent():  # 拿着唯一的一条再等一条：自己等自己
+                    print("两条都借到了")
+            except TimeoutError:  # 在里面接住：它说的是等不到，不是手里这条坏了
+                print(f"拿着 {boat}再借一条: TimeoutError")
         with suppress(ConnectionError):
             async with pool.rent() as broken:
                 raise ConnectionError(f"{broken}漏水")

@@ -149,6 +149,25 @@ async def test_cancelled_guest_gives_the_berth_back_but_not_the_connection(lesso
             assert boat == "2 号船"
 
 
+async def test_a_timeout_inside_replaces_the_connection_too(lesson):
+    """asyncio.timeout turns the cancellation into a TimeoutError before rent() sees it."""
+    async with contextlib.aclosing(lesson.BoatPool(size=1, patience=1)) as pool:
+        with pytest.raises(TimeoutError):
+            async with pool.rent(), asyncio.timeout(0.05):
+                await asyncio.sleep(60)
+        assert pool.afloat == 0
+        async with pool.rent() as boat:
+            assert boat == "2 号船"
+
+
+async def test_the_boat_that_came_back_last_goes_out_first(lesson):
+    async with contextlib.aclosing(lesson.BoatPool(size=3, patience=1)) as pool:
+        for _ in range(3):
+            async with pool.rent() as boat:
+                assert boat == "1 号船"
+        assert pool.launched == 1  # idle boats are not kept warm
+
+
 async def test_a_business_error_keeps_the_connection(lesson):
     async with contextlib.aclosing(lesson.BoatPool(size=1, patience=1)) as pool:
         with contextlib.suppress(ValueError):

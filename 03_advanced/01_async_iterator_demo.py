@@ -15,7 +15,7 @@
     守塔人: 抄下 起雾
     守塔人: 抄下 鸣号
     再读一遍: []（__aiter__ 返回 self，只能走一遍）
-    ── 2. 普通 for 等不了：它要 __next__ 当场给出值 ──
+    ── 2. 普通 for 等不了：它只认 __iter__ 和 __next__ ──
     TypeError: 'LogReader' object is not iterable
     ── 3. 异步生成器：同一个 Reader，短成一个函数 ──
     每次调用都是新的一遍: ['点灯', '起雾', '鸣号'] ['点灯', '起雾', '鸣号']
@@ -35,7 +35,7 @@
     main: 看见灯船，break
     望远镜: 盖上。是打开它的任务盖的吗？True
     main: 已在 async with 外
-    ── 6. 异步推导式按顺序等，要并发请交给任务 ──
+    ── 6. 异步推导式 (async comprehension) 按顺序等，要并发请交给任务 ──
     [await … async for …]: ≈0.18 秒，['灯船应答', '渡轮应答', '渔船应答']
     TaskGroup: ≈0.08 秒，['灯船应答', '渡轮应答', '渔船应答']
     ── 7. 生成器链：下游要一条，源头才走一步 ──
@@ -75,7 +75,7 @@ SHIPS = ["灯船", "渡轮", "渔船", "货轮", "帆船", "拖船"]
 
 
 class LogReader:
-    """课程里的 Reader：__aiter__ 交出迭代器，__anext__ 是协程，读完抛 StopAsyncIteration。"""
+    """课程里的 Reader，异步迭代器 (asynchronous iterator)：__anext__ 是协程，读完抛异常。"""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = iter(lines)
@@ -106,7 +106,7 @@ async def await_every_lap() -> tuple[list[str], list[str]]:
 
 
 async def plain_for_cannot_wait() -> str:
-    """for 调用 __next__，那是普通函数，里面没有 await，也就无处让路。"""
+    """for 要的 __iter__ 和 __next__ 都是普通函数，里面没有 await，也就无处让路。"""
     try:
         for _ in LogReader(LOG):
             pass
@@ -224,11 +224,11 @@ async def queue_runs_a_little_ahead() -> list[int]:
 
 SECTIONS = {
     "1. async for 每转一圈，await 一次 __anext__": await_every_lap,
-    "2. 普通 for 等不了：它要 __next__ 当场给出值": plain_for_cannot_wait,
+    "2. 普通 for 等不了：它只认 __iter__ 和 __next__": plain_for_cannot_wait,
     "3. 异步生成器：同一个 Reader，短成一个函数": generator_is_the_short_form,
     "4. break 只离开循环，不关异步生成器": break_does_not_close,
     "5. aclosing：离开 async with，finally 就已执行": aclosing_closes_in_time,
-    "6. 异步推导式按顺序等，要并发请交给任务": comprehension_is_sequential,
+    "6. 异步推导式 (async comprehension) 按顺序等，要并发请交给任务": comprehension_is_sequential,
     "7. 生成器链：下游要一条，源头才走一步": chain_pulls_one_at_a_time,
     "8. 有界队列：源头可以先走，但走不远": queue_runs_a_little_ahead,
 }

@@ -14,7 +14,7 @@
     ── 2. join：等的是 task_done，不是篮子空 ──
     2 个前台收工。9 件都洗好了？False
     join 返回。9 件都洗好了？True
-    ── 3. 收工：一人一个哨兵，或者 shutdown ──
+    ── 3. 收工：一人一个哨兵 (sentinel)，或者 shutdown ──
     哨兵: 洗好 3 件，2 人各拿到一个 None，下班
     [3.13+] shutdown: 洗好 3 件，所有人同时知道，下班
     ── 4. 消费者倒下，join 不知道 ──
@@ -23,7 +23,7 @@
     ── 5. task_done 写进 finally，一件坏的不拖累全部 ──
     退回钢笔: 漏墨，洗不得
     join 返回，洗好 ['衬衫', '毛衣']
-    ── 6. 优先队列：急的先出，同级比序号 ──
+    ── 6. 优先队列 (priority queue)：急的先出，同级比序号 ──
     急件程度相同，就比下一项: '<' not supported between instances of 'dict' and 'dict'
     加上序号: ['婚纱', '衬衫', '毛衣', '围巾']
     ── 7. 缓冲能削峰，不能让洗衣工变快 ──
@@ -44,7 +44,7 @@ import sys
 import time
 from contextlib import suppress
 
-Basket = asyncio.Queue  # 篮子：前台 (生产者) 往里放，洗衣工 (消费者) 从里拿
+Basket = asyncio.Queue  # 前台是生产者 (producer)，往篮子里放；洗衣工是消费者 (consumer)，从里拿
 
 
 async def receive(basket: Basket, garments: list) -> None:
@@ -200,10 +200,10 @@ async def buffer_smooths_bursts(capacities: tuple[int, ...] = (1, 2, 4, 100)) ->
 SECTIONS = {
     "1. 有界队列：篮子满了，put 就等": full_basket_makes_put_wait,
     "2. join：等的是 task_done，不是篮子空": join_waits_for_the_last_garment,
-    "3. 收工：一人一个哨兵，或者 shutdown": two_ways_to_say_no_more,
+    "3. 收工：一人一个哨兵 (sentinel)，或者 shutdown": two_ways_to_say_no_more,
     "4. 消费者倒下，join 不知道": dead_washer_hangs_join,
     "5. task_done 写进 finally，一件坏的不拖累全部": careful_washer_survives,
-    "6. 优先队列：急的先出，同级比序号": urgent_garments_first,
+    "6. 优先队列 (priority queue)：急的先出，同级比序号": urgent_garments_first,
     "7. 缓冲能削峰，不能让洗衣工变快": buffer_smooths_bursts,
 }
 

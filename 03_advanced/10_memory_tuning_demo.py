@@ -2,7 +2,8 @@
 
 视频：视频之外
 运行：python 03_advanced/10_memory_tuning_demo.py
-观看：python tutorial.py trace 3.10（一步步看谁在跑、谁在等）
+观看：python tutorial.py trace 3.10（一步步看谁在跑、谁在等；录像也占内存，第 2–5 节的数会偏大）
+住客住在旁边的 guest_house.py 里：每量一次，造一栋新楼。
 
 先猜后跑
     第 2 节要打扫 2,000 间房，一间房一个任务。加上 Semaphore(10)，同时打扫的只剩 10 间；
@@ -12,9 +13,9 @@
     ── 1. 协程一张铺，线程一间房，进程一栋楼 ──
     协程: ≈100,000 个同时睡着，每个 ≈1.2 KiB，入住 ≈9 微秒
     线程: ≈1,000 个同时睡着，每个 ≈16.0 KiB，入住 ≈62 微秒
-    进程: ≈10 个同时睡着，每个 ≈11,702.0 KiB，入住 ≈51,283 微秒
-    按内存: 一个线程抵 ≈13 个协程，一个进程抵 ≈9,396 个协程
-    ── 2. 信号量限制谁能干活，限制不了多少任务在排队 ──
+    进程: ≈10 个同时睡着，每个 ≈3,835.2 KiB，入住 ≈11,871 微秒
+    按内存: 一个线程抵 ≈13 个协程，一个进程抵 ≈3,080 个协程
+    ── 2. 信号量 (Semaphore) 限制谁能干活，限制不了多少任务在排队 ──
     一间房一个任务，钥匙管够: 峰值 ≈3,113 KiB，同时打扫的最多 ≈2,000 间
     一间房一个任务，Semaphore(10): 峰值 ≈3,157 KiB，同时打扫的最多 ≈10 间
     10 个任务，轮流领房间: 峰值 ≈16 KiB，同时打扫的最多 ≈10 间
@@ -34,24 +35,26 @@
     和 Linux、macOS 的循环不受它限制，那里要看的是文件描述符的上限（ulimit -n）。
 
 动手试试
-    1. 第 1 节把 asyncio.sleep(3600) 换成你自己的协程，里面先写 luggage = bytearray(10_000)：
-       一个协程值多少？值钱的是协程，还是它手里的东西？
+    1. 先把 100_000 改成 10_000（不然要 1 GB 内存），再把 guest_house.py 里的 asyncio.sleep(3600)
+       换成你自己的协程，里面先写 luggage = bytearray(10_000)：一个协程值多少？值钱的是协程，还是
+       它手里的东西？
     2. 把 ROOMS 改成 20_000：第 2 节的三行峰值各变成几倍？
     3. 第 5 节删去 heater.cancel()：程序会停在哪里？为什么这比第 4 节的漏好找？
 """
 
 import asyncio
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
+
+import guest_house
+from guest_house import memory_in_use as memory_in_use  # tutorial.py bench 也用它
 
 DEBUG = "PYTHONASYNCIODEBUG" in os.environ  # 调试模式给每个任务记下来历：又慢又大
 COROUTINES, ROOMS = (2_000, 200) if DEBUG else (100_000, 2_000)
@@ -59,51 +62,27 @@ UNITS = {"协程": (COROUTINES, 1), "线程": (1_000, 1), "进程": (1, 10)}  # 
 HEATERS: set[asyncio.Task] = set()
 
 
-def memory_in_use() -> int:
-    """这个进程占着的物理内存，字节。线程的内核栈和预留的地址空间不在内，是按便宜的算。"""
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as counters:
-            _, resident, shared, *_ = map(int, counters.read().split())
-        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")  # 共用的库不必每个进程都算一遍
-    ask = ["ps", "-o", "rss=", "-p", str(os.getpid())]
-    if sys.platform == "win32":
-        ask = ["tasklist", "/FI", f"PID eq {os.getpid()}", "/FO", "CSV", "/NH"]
-    size = subprocess.check_output(ask).rpartition(b',"')[2]  # "12,345 K"，分节号随系统语言变
-    return int(bytes(digit for digit in size if chr(digit) in "0123456789")) * 1024
-
-
-def check_in(unit: str, guests: int, desk) -> None:
-    """在新进程里量：Python 不把用过的内存都还给系统，在一个进程里先后量，后一个就显得便宜。"""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C 时当场结束，不为十万个任务各抱怨一句
-    before, started = (0 if unit == "进程" else memory_in_use()), time.perf_counter()
-    if unit == "协程":
-        loop = asyncio.new_event_loop()
-        tasks = [loop.create_task(asyncio.sleep(3600)) for _ in range(guests)]
-        loop.run_until_complete(asyncio.sleep(0))  # 它排在最后：它跑完，人人都已睡下
-        guests = sum(not task.done() for task in tasks)
-    elif unit == "线程":
-        for _ in range(guests):
-            threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
-        guests = threading.active_count() - 1
-    desk.send((time.perf_counter() - started, guests, memory_in_use() - before))
-    time.sleep(3600)  # 收到账单的一方会拆掉这个进程，不必叫醒十万人
-
-
 def measure(unit: str, guests: int, processes: int) -> tuple[int, float, float]:
-    spawn = multiprocessing.get_context("spawn")  # 三种系统都有；fork 与父进程共用内存，量不清
-    desk, phone = spawn.Pipe(duplex=False)
-    arguments = (unit, guests, phone)
-    houses = [spawn.Process(target=check_in, args=arguments, daemon=True) for _ in range(processes)]
-    started = time.perf_counter()
-    for house in houses:
-        house.start()
-    phone.close()  # 自己这一头不关，住户半路倒下时 recv 就等不到 EOFError
-    seconds, count, size = map(sum, zip(*[desk.recv() for _ in houses], strict=True))
-    seconds = time.perf_counter() - started if unit == "进程" else seconds  # 造楼时还没人住
-    for house in houses:
-        house.terminate()
-        house.join()
-    return count, size / count / 1024, seconds / count * 1e6  # 几个，每个几 KiB、几微秒
+    """在新进程里量：Python 不把用过的内存都还给系统，在一个进程里先后量，后一个就显得便宜。"""
+    asked = {"协程": (guests, 0), "线程": (0, guests), "进程": (0, 0)}[unit]
+    command = [sys.executable, guest_house.__file__, *map(str, asked)]
+    houses, started = [], time.perf_counter()
+    with ExitStack() as street:  # 中途失败也一栋不留：先拆，Popen 再收尸、关管道
+        for _ in range(processes):
+            house = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            houses.append(street.enter_context(house))
+            street.callback(house.kill)
+        bills = [read_bill(house.stdout.readline()) for house in houses]
+        built = time.perf_counter() - started
+    seconds, count, size = map(sum, zip(*bills, strict=True))
+    seconds = built if unit == "进程" else seconds  # 一栋楼花的时间，多半在它报账之前
+    return int(count), size / count / 1024, seconds / count * 1e6  # 几个，每个几 KiB、几微秒
+
+
+def read_bill(line: bytes) -> list[float]:
+    if not line:  # 各有各的管道：一栋倒了，它那一头就关了，不会等到永远
+        raise EOFError("有一栋楼没报账就倒了")
+    return [float(number) for number in line.split()]
 
 
 async def compare_units() -> dict[str, tuple[int, float, float]]:
@@ -205,7 +184,7 @@ async def look_for_growth(stay: Callable[[], Awaitable]) -> dict[str, int]:
 
 SECTIONS = {
     "1. 协程一张铺，线程一间房，进程一栋楼": compare_units,
-    "2. 信号量限制谁能干活，限制不了多少任务在排队": bound_the_tasks,
+    "2. 信号量 (Semaphore) 限制谁能干活，限制不了多少任务在排队": bound_the_tasks,
     "3. 边收边算，不要收齐了再算": stream_instead_of_collecting,
     "4. 没人收的任务，连同它手里的东西一直留着": lambda: look_for_growth(stay_and_forget),
     "5. 谁开的谁关：客人一走，暖气就停": lambda: look_for_growth(stay_and_switch_off),

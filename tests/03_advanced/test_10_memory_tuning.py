@@ -1,6 +1,7 @@
 """Lesson 3.10: what a unit of concurrency costs, what bounds memory, how a leak is found."""
 
 import asyncio
+import subprocess
 import sys
 
 import pytest
@@ -28,7 +29,7 @@ async def test_a_coroutine_costs_less_than_a_thread_and_far_less_than_a_process(
     kib = {unit: each for unit, (_, each, _) in (await lesson.compare_units()).items()}
     assert 0.3 < kib["协程"] < 4
     assert kib["线程"] > 4 * kib["协程"]
-    assert kib["进程"] > 500 * kib["协程"]
+    assert kib["进程"] > 500 * kib["协程"]  # an interpreter, even with next to nothing imported
 
 
 async def test_one_thread_holds_far_more_than_500_coroutines(lesson):
@@ -36,10 +37,52 @@ async def test_one_thread_holds_far_more_than_500_coroutines(lesson):
     assert asleep == 20_000
 
 
+@pytest.fixture
+def houses(lesson, monkeypatch):
+    """The processes that measure() starts; the third dies before it reports."""
+    started = []
+
+    class House(subprocess.Popen):
+        def __init__(self, command, **options):
+            if len(started) == 2:
+                command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+            super().__init__(command, **options)
+            started.append(self)
+
+    monkeypatch.setattr(lesson.subprocess, "Popen", House)
+    return started
+
+
 async def test_a_guest_that_never_reports_is_an_error_and_not_a_hang(lesson, capfd):
     with pytest.raises(EOFError):
         await asyncio.to_thread(lesson.measure, "协程", "many", 1)
-    assert "TypeError" in capfd.readouterr().err
+    assert "ValueError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("unit", ["进程", "协程"])
+async def test_one_of_four_that_is_killed_is_an_error_and_takes_the_others_down(
+    lesson, houses, unit
+):
+    with pytest.raises(EOFError, match="没报账就倒了"):
+        await asyncio.to_thread(lesson.measure, unit, 10, 4)
+    assert len(houses) == 4
+    assert all(house.returncode is not None for house in houses)
+    assert all(house.stdin.closed and house.stdout.closed for house in houses)
+
+
+async def test_every_house_is_torn_down_when_all_have_reported(lesson, houses):
+    assert (await asyncio.to_thread(lesson.measure, "线程", 3, 2))[0] == 6
+    assert [house.poll() is None for house in houses] == [False, False]
+
+
+@pytest.mark.parametrize("guests", [("3", "0"), ("0", "3"), ("0", "0")])
+async def test_a_house_whose_builder_is_gone_ends_without_a_word(lesson, guests):
+    command = [sys.executable, "-W", "error", lesson.guest_house.__file__, *guests]
+    done = await asyncio.to_thread(
+        subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert int(done.stdout.split()[1]) == max(1, *map(int, guests))
 
 
 async def test_memory_in_use_sees_what_is_added(lesson):

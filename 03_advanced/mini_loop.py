@@ -50,10 +50,10 @@ class Task(Future):
     """推着协程走。协程 yield 出来的是它在等的东西，记在 waits_on；在就绪队列里时是 None。"""
 
     # trouble 是等着抛给它的异常：有人取消它，或者它要等的东西等不成
-    waits_on, trouble, started = None, None, False
+    waits_on, trouble = None, None
 
     def __init__(self, loop: "Loop", coro: Coroutine) -> None:
-        self.loop, self.coro = loop, coro
+        self.loop, self.coro, self.started = loop, coro, False
         loop.tasks.add(self)  # 强引用：没人拿着的任务也不会被回收（asyncio 只弱引用，见 2.3）
         loop.ready.append(self)
 

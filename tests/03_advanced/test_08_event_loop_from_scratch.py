@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -148,6 +149,19 @@ class Waitable:
 
     def __await__(self):
         return (yield self.thing)
+
+
+def test_a_sleeping_task_takes_little_memory(loop):
+    """Attributes that first appear late cost each task a dictionary of its own."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        crowd = [loop.spawn(loop.sleep(3600)) for _ in range(2000)]
+        loop.turn()
+        each = (tracemalloc.get_traced_memory()[0] - before) / len(crowd)
+    finally:
+        tracemalloc.stop()
+    assert each < 650
 
 
 def test_after_the_cancelled_timers_are_swept_out_the_rest_is_a_heap_again(loop):

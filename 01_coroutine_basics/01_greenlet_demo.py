@@ -31,14 +31,16 @@
     throw() 返回 GreenletExit()，没有抛出；dead = True
     没有人再引用他，也一样下台：
     罗密欧: 放下佩剑
+    台上空了，落幕
     ── 6. 没有人叫醒你：信到了没有，得自己去问 ──
     反复切换着问: 问了 ≈60,000 次，收到“明天九点”
-    让 selector 叫醒: 问了 2 次，收到“明天九点”
+    让选择器 (selector) 叫醒: 问了 2 次，收到“明天九点”
 
 动手试试
     1. 在第 1 节的最后加一句 romeo_part.switch()，“谢幕”出现在哪一行之后？
     2. 第 1 节里把朱丽叶的 romeo_part.switch() 删掉，1 3 2 4 变成什么？两个人还算“同时在台上”吗？
-    3. 在第 3 节的 sigh 里加一句 time.sleep(1)：台上的另一个人能趁这一秒说话吗？
+    3. 在第 3 节的 sigh 里加一句 time.sleep(1)（先 import time）：
+       台上的另一个人能趁这一秒说话吗？
 """
 
 import selectors
@@ -154,6 +156,7 @@ def leave_the_stage() -> greenlet:
     print(f"throw() 返回 {asked.throw()!r}，没有抛出；dead = {asked.dead}")
     print("没有人再引用他，也一样下台：")
     del forgotten
+    print("台上空了，落幕")
     return asked
 
 
@@ -163,7 +166,7 @@ def wait_for_letter(inbox: socket.socket, backstage: greenlet) -> tuple[int, str
         asked += 1
         try:
             return asked, inbox.recv(64).decode()
-        except BlockingIOError:  # 信没到。若让 recv 阻塞着等，同一线程里的人就全停了
+        except BlockingIOError:  # 若让 recv 阻塞 (blocking)，信到才返回：同一线程的人就全停了
             backstage.switch()
 
 
@@ -191,7 +194,7 @@ def nobody_wakes_you() -> list[tuple[int, str]]:
         answers.append(answer)
     (polled, letter), (woken, same_letter) = answers
     print(f"反复切换着问: 问了 ≈{polled:,} 次，收到“{letter}”")
-    print(f"让 selector 叫醒: 问了 {woken} 次，收到“{same_letter}”")
+    print(f"让选择器 (selector) 叫醒: 问了 {woken} 次，收到“{same_letter}”")
     return answers
 
 

@@ -48,6 +48,7 @@ def test_thrown_greenlet_cleans_up_and_dies_quietly(lesson, capsys):
         f"throw() 返回 {GreenletExit()!r}，没有抛出；dead = True",
         "没有人再引用他，也一样下台：",
         "罗密欧: 放下佩剑",
+        "台上空了，落幕",  # so it was del that ended him, not the end of the function
     ]
 
 

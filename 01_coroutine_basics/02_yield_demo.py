@@ -28,13 +28,14 @@
     ── 4. throw 和 close：在停住的那个 yield 处抛异常 ──
     朱丽叶: 再说一句吧
     朱丽叶: 奶妈叫我，去去就来
+    朱丽叶: 收到 GeneratorExit，不再来了
     朱丽叶: 关窗
     close() 之后: GEN_CLOSED
     ── 5. return 的值装在 StopIteration 里，yield from 替你取出来 ──
     手动: StopIteration.value = '不必起誓'
     3 朱丽叶: 别凭月亮，它夜夜都在变。
     罗密欧记下: 不必起誓
-    ── 6. 导演 (scheduler)：一个队列，轮流 next：1 3 5 2 4 6 ──
+    ── 6. 导演，也就是调度器 (scheduler)：一个队列，轮流 next：1 3 5 2 4 6 ──
     1 罗密欧: 我凭月亮起誓。
     3 朱丽叶: 别凭月亮，它夜夜都在变。
     5 奶妈: 小姐！
@@ -45,7 +46,7 @@
 
 动手试试
     1. 让罗密欧多说一句（第 2 节里他是 romeo_delegates），第 6 节里“演完”的先后变成什么？第 2 节呢？
-    2. 在 juliet() 的两句之间加 time.sleep(1)：导演能先让奶妈说吗？谁在等谁？
+    2. 在 juliet() 的两句之间加 time.sleep(1)（先 import time）：导演能先让奶妈说吗？谁在等谁？
     3. 把 direct 里的 popleft() 换成 pop()，对白变成什么次序？还算轮流吗？
 """
 
@@ -122,13 +123,16 @@ def interrupt_and_close() -> str:
                 yield "朱丽叶: 再说一句吧"
             except NurseCalls:
                 yield "朱丽叶: 奶妈叫我，去去就来"
+        except GeneratorExit:
+            print("朱丽叶: 收到 GeneratorExit，不再来了")
+            raise  # 拦下来看一眼可以，还得放它出去
         finally:
             print("朱丽叶: 关窗")
 
     part = juliet_at_the_window()
     print(next(part))
     print(part.throw(NurseCalls()))  # throw 也会走到下一个 yield，并返回它的值
-    part.close()  # 在 yield 处抛 GeneratorExit；接住它再 yield 的，会得到 RuntimeError
+    part.close()  # 在 yield 处抛 GeneratorExit；接住它再 yield，close() 就报 RuntimeError
     print(f"close() 之后: {getgeneratorstate(part)}")
     return getgeneratorstate(part)
 
@@ -187,7 +191,7 @@ SECTIONS = {
     "3. send：yield 是表达式，它的值由外面送进来": send_directions,
     "4. throw 和 close：在停住的那个 yield 处抛异常": interrupt_and_close,
     "5. return 的值装在 StopIteration 里，yield from 替你取出来": return_an_answer,
-    "6. 导演 (scheduler)：一个队列，轮流 next：1 3 5 2 4 6": direct_three_actors,
+    "6. 导演，也就是调度器 (scheduler)：一个队列，轮流 next：1 3 5 2 4 6": direct_three_actors,
 }
 
 

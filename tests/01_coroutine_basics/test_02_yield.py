@@ -37,6 +37,7 @@ def test_throw_is_handled_at_the_yield_and_close_runs_finally(lesson, capsys):
     assert spoken(capsys) == [
         "朱丽叶: 再说一句吧",
         "朱丽叶: 奶妈叫我，去去就来",
+        "朱丽叶: 收到 GeneratorExit，不再来了",
         "朱丽叶: 关窗",
         "close() 之后: GEN_CLOSED",
     ]

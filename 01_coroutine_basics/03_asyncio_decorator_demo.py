@@ -45,7 +45,7 @@
 
 动手试试
     1. 用 3.10 和 3.11 各跑一遍，只有第 1 节的两行不同；再加上 -W error 呢？
-    2. 把 romeo 里的 yield from asyncio.sleep(0.1) 改成 time.sleep(0.1)，次序变成什么？
+    2. 在 romeo 的 yield from asyncio.sleep(0.1) 前面加一行 time.sleep(0.3)，次序、用时变成什么？
     3. 删掉 juliet_waits 上的 @coroutine：第 3 节用手推的那一遍照样能跑；交给事件循环的那一遍，
        在 3.12 以上会说什么？
 """  # noqa: E501 — 警告的原文就有这么长
@@ -64,7 +64,10 @@ COMPLAINTS: list[str] = []
 
 
 def coroutine(function: Callable) -> Callable:
-    """先试 @asyncio.coroutine；没有了，就用它底下的 types.coroutine。"""
+    """装饰器 (decorator) 收下一个函数，还回改过的那个：@x 之下写 def f，就是 f = x(f)。
+
+    这里先试 @asyncio.coroutine；没有了，就用它底下的 types.coroutine。
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # -W error 之下也只是记录，留给第 1 节打印
         try:
@@ -118,6 +121,7 @@ def let_the_loop_direct() -> float:
 
 @coroutine
 def juliet_waits(pebble):
+    """pebble 是一个 Future：一个以后才有的结果 (2.4)。"""
     print("朱丽叶: 等石子敲窗")
     knocks = yield from pebble  # Future 把自己 yield 出去，意思是“它好了再叫我”
     print(f"朱丽叶: 听到{knocks}，开窗")
@@ -127,7 +131,8 @@ def juliet_waits(pebble):
 @coroutine
 def romeo_throws(pebble):
     print("罗密欧: 扔石子")
-    pebble.set_result("三声")  # 只是把朱丽叶排进就绪队列；他还没让路，她动不了
+    # 只是把朱丽叶排进就绪队列 (ready queue)；他还没让路，她动不了
+    pebble.set_result("三声")
     print("罗密欧: 躲到树后")
     yield  # 裸 yield：“让一让，马上再叫我”
 

@@ -44,7 +44,7 @@
 动手试试
     1. 把第 1 节的 TaskGroup 换成 await romeo() 和 await juliet() 两行：次序、用时各变成什么？
     2. 第 4 节里把 romeo_by_hand 的一句换成 await asyncio.sleep(0.1)，谁会抱怨？缺的是什么？
-    3. 第 3 节里把 romeo() 赋给一个变量并一直留着，警告什么时候才来？
+    3. 第 3 节里把 romeo() 改成 part = romeo()，警告什么时候才来？
 """
 
 import asyncio
@@ -69,7 +69,7 @@ async def juliet() -> None:
 
 
 async def play_together() -> float:
-    """与 1.3 逐行对照：@asyncio.coroutine → async def，yield from → await，别的都没动。"""
+    """与 1.3 对照：@asyncio.coroutine → async def，yield from → await，gather → TaskGroup。"""
     started = time.perf_counter()
     async with asyncio.TaskGroup() as scene:
         scene.create_task(romeo())
@@ -97,12 +97,12 @@ async def call_is_not_await() -> list[str]:
 async def forget_to_await() -> list[str]:
     """警告在协程对象被回收时才发出：这里没有人拿着它，所以立刻就来。"""
     with warnings.catch_warnings(record=True) as caught:
-        # 平时它只印在 stderr 上，程序照常往下走；这里先收着，才好打印出来
+        # 平时它只打印在 stderr 上，程序照常往下走；这里先收着，再打印到 stdout
         warnings.simplefilter("always")
         romeo()
     # asyncio 的调试模式 (PYTHONASYNCIODEBUG=1) 会在后面几行说出协程是在哪里建的
     heard = [f"{seen.category.__name__}: {str(seen.message).splitlines()[0]}" for seen in caught]
-    print(f"Python 说: {heard[0]}")
+    print("Python 说:", *heard)
     return heard
 
 
@@ -124,8 +124,11 @@ async def juliet_by_hand() -> str:
     return "鲜花"
 
 
-async def direct_by_hand() -> dict[str, str]:
-    """1.2 的导演又来了：协程没有 next，但有同样的 send；return 的值同样装在 StopIteration 里。"""
+def direct_by_hand() -> dict[str, str]:
+    """1.2 的导演又来了：协程没有 next，但有同样的 send；return 的值同样装在 StopIteration 里。
+
+    这是普通函数，main() 直接调用它，没有 asyncio.run：推着协程走的，就是这里的 send。
+    """
     waiting = deque({"罗密欧": romeo_by_hand(), "朱丽叶": juliet_by_hand()}.items())
     returned = {}
     while waiting:
@@ -140,7 +143,7 @@ async def direct_by_hand() -> dict[str, str]:
     return returned
 
 
-async def compare_identities() -> list[tuple[bool, bool, bool]]:
+def compare_identities() -> list[tuple[bool, bool, bool]]:
     """async def 得到原生协程 (native coroutine)：特意不能 for，与生成器再也不会弄混。"""
 
     def plain() -> Generator[str, None, None]:
@@ -177,11 +180,14 @@ SECTIONS = {
 }
 
 
-async def main() -> None:
+def main() -> None:
     for title, section in SECTIONS.items():
         print(f"── {title} ──")
-        await section()
+        if inspect.iscoroutinefunction(section):  # 第 1–3 节要事件循环来推
+            asyncio.run(section())
+        else:
+            section()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

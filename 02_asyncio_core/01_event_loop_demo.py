@@ -55,7 +55,8 @@
     4. 不用 pip install asyncio：包索引上那个今天是空壳，从前是旧移植；asyncio 就在标准库里。
 
 动手试试
-    1. 第 3 节里让乙的第二件事再 call_soon 自己，永不停止。闹钟还会响吗？为什么？
+    1. 第 3 节里把闹钟改成 call_later(0.01, …)，return 前加一行 await asyncio.sleep(0.05)，
+       再把乙的第二件事换成 def again(): loop.call_soon(again)，永不停止。闹钟还会响吗？为什么？
     2. 把第 5 节的 time.sleep(0.15) 换成 sum(range(10_000_000))：计算和 sleep 有区别吗？
     3. 第 2 节把 0.02 改成 10，再删去 await parcel：离开 with 时包裹会怎样？
        （在 with 之后打印 parcel.cancelled()）
@@ -158,10 +159,10 @@ async def ring_in_order_of_deadline() -> tuple[list[str], float]:
     rung: list[str] = []
     # loop.time() 只进不退 (monotonic)，与墙上的钟无关：改系统时间不会让闹钟提前或推迟
     started, busy = loop.time(), time.process_time()
-    loop.call_at(started + 0.15, rung.append, "0.15 秒")
+    loop.call_later(0.15, rung.append, "0.15 秒")  # call_later(d, …) 就是 call_at(time() + d, …)
     loop.call_at(started + 0.05, rung.append, "0.05 秒")
     unwanted = loop.call_at(started + 0.12, rung.append, "0.12 秒")
-    loop.call_later(0.1, rung.append, "0.1 秒")  # call_later(d, …) 就是 call_at(time() + d, …)
+    loop.call_at(started + 0.1, rung.append, "0.1 秒")
     unwanted.cancel()
     print("登记: 0.15 秒、0.05 秒、0.12 秒、0.1 秒；取消 0.12 秒")
     await asyncio.sleep(0.15)  # sleep 自己也是一个闹钟，在 0.15 秒那个之后登记

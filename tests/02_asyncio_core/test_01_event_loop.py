@@ -6,6 +6,7 @@ Sections that start a loop of their own are called in a thread, where none is ru
 import asyncio
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,8 +31,11 @@ async def test_runner_keeps_one_loop_and_run_makes_a_new_one(lesson):
     assert not same_run
 
 
-async def test_a_task_stands_still_between_two_runs(lesson, capsys):
+async def test_a_task_stands_still_between_two_runs(lesson, capsys, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(lesson, "time", SimpleNamespace(sleep=pauses.append))
     await asyncio.to_thread(lesson.run_twice_on_one_loop)
+    assert pauses == [0.05]  # longer than the parcel would have taken
     assert capsys.readouterr().out.splitlines()[:5] == [
         "上午: 开窗",
         "包裹: 上路，0.02 秒后到",
@@ -52,10 +56,30 @@ async def test_what_is_scheduled_in_a_round_runs_in_the_next(lesson, capsys):
 
 
 @virtual_time
-async def test_alarms_ring_by_deadline_and_not_once_cancelled(lesson):
+async def test_alarms_ring_by_deadline_and_not_once_cancelled(lesson, capsys, monkeypatch):
+    busy = iter([7, 7.03])
+    monkeypatch.setattr(lesson, "time", SimpleNamespace(process_time=lambda: next(busy)))
     rung, waited = await lesson.ring_in_order_of_deadline()
     assert rung == ["0.05 秒", "0.1 秒", "0.15 秒"]
     assert waited == pytest.approx(0.15)
+    assert capsys.readouterr().out.endswith("等了 ≈0.15 秒，CPU 只忙了 ≈0.03 秒\n")
+
+
+@virtual_time
+async def test_alarms_ring_in_the_same_order_on_a_machine_that_stalls(lesson, monkeypatch):
+    loop = asyncio.get_running_loop()
+
+    def stalls_before(register):
+        def stall_and_register(*arguments, **options):
+            loop.setup_looptime(start=loop.time() + 0.2)
+            return register(*arguments, **options)
+
+        return stall_and_register
+
+    for name in ("call_at", "call_later"):
+        monkeypatch.setattr(loop, name, stalls_before(getattr(loop, name)))
+    rung, _ = await lesson.ring_in_order_of_deadline()
+    assert rung == ["0.05 秒", "0.1 秒", "0.15 秒"]
 
 
 async def test_a_blocking_neighbour_delays_the_alarm(lesson):

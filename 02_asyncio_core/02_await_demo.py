@@ -20,7 +20,7 @@
     await Task: '湿的毛巾'
     await Future: '洗好了'
     await Detergent: '倒好了'
-    ── 4. await 协程不换人，await 任务才换人 ──
+    ── 4. await 协程不换人，await 没做完的任务才换人 ──
     await do('叠衣'): ['叠衣', '迎客']
     await create_task(do('叠衣')): ['迎客', '叠衣']
     ── 5. 伪并发：同一时刻只执行一段代码，到 await 才换人 ──
@@ -35,7 +35,7 @@
       读到 0 枚，写回 1 枚
       箱里 1 枚，线程 1 个
     ── 6. Semaphore(2)：机器只有两台 ──
-    6 筐衣服，同时最多洗 2 筐，用时 ≈0.15 秒（三批）
+    6 筐衣服，同时最多洗 2 筐，用时 ≈0.15 秒
     ── 7. gather 按传入的顺序，as_completed 按完成的顺序 ──
     gather: ['湿的大衣', '湿的袜子']
     as_completed: ['湿的袜子', '湿的大衣']
@@ -141,9 +141,9 @@ async def run_one_piece_at_a_time() -> list[int]:
         seen = coins
         if pause:
             await asyncio.sleep(0)  # 线程在这里交给下一个人，他读到的还是旧数
-        coins = seen + 1
+        coins = wrote = seen + 1
         threads.add(threading.get_ident())
-        print(f"  读到 {seen} 枚，写回 {coins} 枚")
+        print(f"  读到 {seen} 枚，写回 {wrote} 枚")
 
     for pause in (False, True):
         print(f"读和写之间{'有' if pause else '没有'} await，三个人各投一枚:")
@@ -169,7 +169,7 @@ async def limit_how_many_are_in_flight() -> int:
 
     started = time.perf_counter()
     await asyncio.gather(*(wash_one() for _ in range(6)))
-    print(f"6 筐衣服，同时最多洗 {most} 筐，用时 ≈{time.perf_counter() - started:.2f} 秒（三批）")
+    print(f"6 筐衣服，同时最多洗 {most} 筐，用时 ≈{time.perf_counter() - started:.2f} 秒")
     return most
 
 
@@ -201,7 +201,7 @@ async def compare_failure() -> dict[str, bool]:
     left_running = {}
     for name, collect in collectors.items():
         coat = asyncio.create_task(wash("大衣", 0.2))
-        dress = asyncio.create_task(wash("红裙", 0.01))
+        dress = asyncio.create_task(wash("红裙", 0))  # 一下水就掉色：大衣还早着
         try:
             outcome = f"得到 {await collect([coat, dress])}"
         except RuntimeError as error:
@@ -217,7 +217,7 @@ SECTIONS = {
     "1. await 等到结果，才往下走": pass_the_result_on,
     "2. 两个 await 排着写，就是先后做": await_in_a_row,
     "3. 能 await 的，是有 __await__ 的对象": await_anything_awaitable,
-    "4. await 协程不换人，await 任务才换人": await_without_switching,
+    "4. await 协程不换人，await 没做完的任务才换人": await_without_switching,
     "5. 伪并发：同一时刻只执行一段代码，到 await 才换人": run_one_piece_at_a_time,
     "6. Semaphore(2)：机器只有两台": limit_how_many_are_in_flight,
     "7. gather 按传入的顺序，as_completed 按完成的顺序": compare_order,

@@ -1,17 +1,21 @@
 """Lesson 2.2 on virtual time: who is executed at which await, and for how long."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+
+from tests import test_contract as contract
+from toolbox import catalog
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
 
 @pytest.fixture
 def virtual_clock(lesson, monkeypatch):
-    """What the lesson measures with perf_counter is the loop's virtual time."""
+    """A perf_counter ten times as fast as the loop: the numbers printed must be measured."""
     monkeypatch.setattr(
-        lesson.time, "perf_counter", lambda: round(asyncio.get_running_loop().time(), 6)
+        lesson.time, "perf_counter", lambda: round(10 * asyncio.get_running_loop().time(), 6)
     )
 
 
@@ -23,10 +27,12 @@ async def test_the_result_of_one_await_feeds_the_next(lesson, capsys):
     ]
 
 
-async def test_awaits_in_a_row_add_up_and_tasks_overlap(lesson, virtual_clock):
+async def test_awaits_in_a_row_add_up_and_tasks_overlap(lesson, virtual_clock, capsys):
     one_by_one, together = await lesson.await_in_a_row()
-    assert one_by_one == pytest.approx(0.1)
-    assert together == pytest.approx(0.05)
+    assert one_by_one == pytest.approx(1)
+    assert together == pytest.approx(0.5)
+    took = [line.rpartition("，")[2] for line in capsys.readouterr().out.splitlines()]
+    assert took == ["用时 ≈1.00 秒", "用时 ≈0.50 秒"]
 
 
 async def test_coroutine_task_future_and_own_class_can_be_awaited(lesson, capsys):
@@ -56,10 +62,9 @@ async def test_nobody_gets_in_between_two_awaits(lesson, capsys):
     assert printed.count("线程 1 个") == 2
 
 
-async def test_semaphore_limits_how_many_are_in_flight(lesson):
-    started = asyncio.get_running_loop().time()
+async def test_semaphore_limits_how_many_are_in_flight(lesson, virtual_clock, capsys):
     assert await lesson.limit_how_many_are_in_flight() == 2
-    assert asyncio.get_running_loop().time() - started == pytest.approx(0.15)
+    assert capsys.readouterr().out == "6 筐衣服，同时最多洗 2 筐，用时 ≈1.50 秒\n"
 
 
 async def test_gather_keeps_the_order_and_as_completed_does_not(lesson):
@@ -74,6 +79,7 @@ async def test_as_completed_collects_by_time_of_completion(lesson):
 
 
 async def test_who_raises_and_who_is_left_running(lesson, capsys):
+    started = asyncio.get_running_loop().time()
     assert await lesson.compare_failure() == {
         "gather": True,
         "gather(return_exceptions)": False,
@@ -82,6 +88,15 @@ async def test_who_raises_and_who_is_left_running(lesson, capsys):
     }
     raised = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "抛出" in line]
     assert raised == ["gather", "as_completed"]
+    # One coat of four was washed to its end, the others were taken out.
+    assert asyncio.get_running_loop().time() - started == pytest.approx(0.2)
+
+
+async def test_a_machine_that_oversleeps_changes_nothing_but_the_times(lesson, oversleep, capsys):
+    oversleep()
+    await lesson.main()
+    promised = contract.for_this_python(catalog.Lesson(Path(lesson.__file__)).promised_output)
+    assert contract.mismatches(promised, capsys.readouterr().out.splitlines()) == []
 
 
 async def test_no_task_is_left_behind(lesson):

@@ -19,7 +19,7 @@
     磨豆: 开始
     糊锅: 开始
     磨豆: 完成
-    回调: 磨豆 done
+    回调: 磨豆结束了
     磨豆.result() = '粉'
     糊锅.exception() = RuntimeError('糊了')
     ── 3. cancel 是请求：任务在 await 处收到 CancelledError ──
@@ -29,11 +29,11 @@
     ── 4. wait 只等，不取结果，也不收拾剩下的 ──
     烧水: 开始
     磨豆: 开始
-    糊锅: 开始
     磨豆: 完成
     FIRST_COMPLETED: 好了 ['磨豆']
+    糊锅: 开始
     FIRST_EXCEPTION: 好了 ['磨豆', '糊锅']
-    烧水: 完成
+    烧水: 收到取消，先关火
     ALL_COMPLETED: 好了 ['烧水', '磨豆', '糊锅']
     ── 5. TaskGroup：一个失败，全组收场 ──
     烧水: 开始
@@ -59,21 +59,24 @@
     （第 7 节），多数时候直接用 TaskGroup（第 5 节）。
 
 动手试试
-    1. 把第 1 节的两个 create_task 换成两句 await boil() / await grind()，用时变成多少？为什么？
-    2. 第 3 节里把 raise 删掉，任务还算“被取消”吗？谁会因此一直等下去？
+    1. 把第 1 节的两个 create_task 换成 water = await boil() 和 powder = await grind()，
+       results 改成 [water, powder]，用时变成多少？为什么？
+    2. 把 boil 里的 raise 删掉：第 3 节还打印 cancelled() = True 吗？
+       第 5 节里水还是烧“完成”了，为什么？
     3. 第 6 节里把 create_task 的返回值存进一个变量，那句话还会出现吗？
 """
 
 import asyncio
+import contextlib
 import gc
 import sys
 import time
 
 
-async def boil() -> str:
+async def boil(seconds: float = 0.25) -> str:
     print("烧水: 开始")
     try:
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(seconds)
     except asyncio.CancelledError:
         print("烧水: 收到取消，先关火")
         raise  # 吞掉它，取消你的人（timeout、TaskGroup、Ctrl-C）就会失灵
@@ -88,7 +91,7 @@ async def grind() -> str:
     return "粉"
 
 
-async def burn(seconds: float = 0.05) -> None:
+async def burn(seconds: float) -> None:
     print("糊锅: 开始")
     await asyncio.sleep(seconds)
     raise RuntimeError("糊了")
@@ -111,10 +114,13 @@ async def schedule_first_run_later() -> tuple[list[str], float]:
 
 
 async def keep_result_or_exception() -> tuple[asyncio.Task, asyncio.Task]:
-    """任务结束后，结果或异常留在任务里；不去取的异常，回收时事件循环会替你抱怨。"""
+    """任务结束后，结果或异常留在任务里；不去取的异常，回收时事件循环会替你抱怨。
+
+    回调 (callback)：交给任务，任务一结束，循环就替你调用它。
+    """
     good = asyncio.create_task(grind(), name="磨豆")
-    bad = asyncio.create_task(burn(), name="糊锅")
-    good.add_done_callback(lambda task: print(f"回调: {task.get_name()} done"))
+    bad = asyncio.create_task(burn(0.12), name="糊锅")  # 最后才糊：一糊，下面就取走异常
+    good.add_done_callback(lambda task: print(f"回调: {task.get_name()}结束了"))
     await asyncio.wait([good, bad])
     print(f"磨豆.result() = {good.result()!r}")
     print(f"糊锅.exception() = {bad.exception()!r}")
@@ -125,26 +131,28 @@ async def cancel_is_a_request() -> asyncio.Task:
     water = asyncio.create_task(boil(), name="烧水")
     await asyncio.sleep(0.05)  # 先让它跑到 await；没开始就取消的任务，一行也不会执行
     water.cancel()
-    try:
+    with contextlib.suppress(asyncio.CancelledError):  # 任务被取消，等它的人也收到这个异常
         await water
-    except asyncio.CancelledError:
-        print(f"烧水.cancelled() = {water.cancelled()}")
+    print(f"烧水.cancelled() = {water.cancelled()}")
     return water
 
 
 async def wait_until() -> dict[str, list[str]]:
-    """wait 从不抛异常：失败的也算“好了”；没好的还在跑，要等、要取消，都归你管。"""
-    tasks = [
-        asyncio.create_task(boil(), name="烧水"),
-        asyncio.create_task(grind(), name="磨豆"),
-        asyncio.create_task(burn(0.16), name="糊锅"),
-    ]
+    """wait 从不抛异常：失败、取消也算“好了”；没好的还在跑，要等、要取消，都归你管。"""
     ready: dict[str, list[str]] = {}
-    for until in (asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED):
+
+    async def wait(until: str) -> None:
         done, _ = await asyncio.wait(tasks, return_when=until)
         ready[until] = [task.get_name() for task in tasks if task in done]
         print(f"{until}: 好了 {ready[until]}")
-    tasks[2].exception()  # 看过一眼，回收时事件循环就不抱怨了
+
+    water = asyncio.create_task(boil(60), name="烧水")
+    tasks = [water, asyncio.create_task(grind(), name="磨豆")]
+    await wait(asyncio.FIRST_COMPLETED)
+    tasks.append(asyncio.create_task(burn(0.08), name="糊锅"))
+    await wait(asyncio.FIRST_EXCEPTION)  # 磨豆早就好了，但没出错：不算，接着等
+    water.cancel()  # 还要烧很久，不等了
+    await wait(asyncio.ALL_COMPLETED)
     return ready
 
 
@@ -153,7 +161,7 @@ async def fail_together() -> list[str]:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(boil(), name="烧水")
-            group.create_task(burn(), name="糊锅")
+            group.create_task(burn(0), name="糊锅")
     except* RuntimeError as caught:
         messages = [str(error) for error in caught.exceptions]
         print(f"组里的异常: {messages}")

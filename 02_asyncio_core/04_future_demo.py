@@ -5,13 +5,13 @@
 观看：python tutorial.py trace 2.4（一步步看谁在跑、谁在等）
 
 先猜后跑
-    顾客正在 await slip。暗房执行 slip.set_result("全家福")，紧接着 print("暗房: 挂上晾")。
-    顾客的“拿到”和暗房的“挂上晾”，哪一行先出现？（第 1 节）
+    顾客正在 await slip。暗房执行 slip.set_result("全家福")，紧接着 print("暗房: 挂起来晾")。
+    顾客的“拿到”和暗房的“挂起来晾”，哪一行先出现？（第 1 节）
 
 预期输出
     ── 1. set_result 只是叫号：等的人下一轮才醒 ──
     洗好之前: slip.done() = False
-    暗房: 挂上晾，slip.done() = True，result() = '全家福'
+    暗房: 挂起来晾，slip.done() = True，result() = '全家福'
     顾客: 拿到 '全家福'
     ── 2. 没人完成它，就永远等 ──
     等了 0.05 秒: TimeoutError，slip.cancelled() = True
@@ -46,12 +46,15 @@
 
 动手试试
     1. 第 1 节在 set_result 之后加一行 await asyncio.sleep(0)，两行的先后变了吗？为什么？
-    2. 第 3 节里让暗房 raise ValueError，顾客会一直等吗？把 TaskGroup 换成 create_task 呢？
-    3. 第 6 节把 call_soon_threadsafe 换成 call_soon，程序停在哪里？（按 Ctrl-C 结束）
+    2. 第 3 节里让暗房 raise ValueError，顾客会一直等吗？
+       把 TaskGroup 换成 create_task 呢？（按 Ctrl-C 结束）
+    3. 第 6 节把 call_soon_threadsafe 换成 call_soon，程序停在哪里？（按 Ctrl-C 结束；
+       多出的那段 InvalidStateError，是单子作废以后 set_result 才轮到）
        设了 PYTHONASYNCIODEBUG=1 再运行，多了哪一句？
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +73,7 @@ async def complete_by_hand() -> tuple[str, bool]:
     await asyncio.sleep(0)  # 让顾客跑到 await slip
     print(f"洗好之前: slip.done() = {slip.done()}")
     slip.set_result("全家福")
-    print(f"暗房: 挂上晾，slip.done() = {slip.done()}，result() = {slip.result()!r}")
+    print(f"暗房: 挂起来晾，slip.done() = {slip.done()}，result() = {slip.result()!r}")
     woken_at_once = waiting.done()
     return await waiting, woken_at_once
 
@@ -149,11 +152,10 @@ async def turn_callbacks_into_await() -> tuple[str, list[str]]:
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, said: complaints.append(type(said["exception"]).__name__))
     for careful in (True, False):
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.01):
                 await develop("春游", careful)
-        except TimeoutError:
-            await asyncio.sleep(0.05)  # 顾客走了，机器不知道，照样来交照片
+        await asyncio.sleep(0.05)  # 顾客走了，机器不知道，照样来交照片
         print(f"顾客走了，{'先看' if careful else '不看'} slip.done(): 循环抱怨 {complaints}")
     loop.set_exception_handler(None)
     return photo, complaints

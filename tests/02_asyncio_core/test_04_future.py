@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import threading
 
 import pytest
 
@@ -55,16 +56,34 @@ async def test_callback_becomes_await_and_respects_a_customer_who_left(lesson, c
     assert photo == "婚礼的照片"
     assert complaints == ["InvalidStateError"]
     assert "顾客走了，先看 slip.done(): 循环抱怨 []" in capsys.readouterr().out
+    assert asyncio.get_running_loop().get_exception_handler() is None
+
+
+async def test_ctrl_c_after_the_customer_left_drags_no_timeout_along(lesson):
+    turning = asyncio.create_task(lesson.turn_callbacks_into_await())
+    await asyncio.sleep(0.03 + 0.01 + 0.02)  # the photo is still to come
+    turning.cancel()
+    with pytest.raises(asyncio.CancelledError) as stopped:
+        await turning
+    assert stopped.value.__context__ is None
 
 
 @real_time
-async def test_debug_mode_refuses_a_plain_set_result_from_a_thread(lesson, capsys):
-    loop = asyncio.get_running_loop()
-    debug = loop.get_debug()
+async def test_debug_mode_refuses_a_plain_set_result_from_a_thread(lesson, capsys, monkeypatch):
+    loop, from_threads = asyncio.get_running_loop(), []
+    debug, wake = loop.get_debug(), loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(callback, *arguments):
+        if threading.current_thread() is not threading.main_thread():
+            from_threads.append((callback.__name__, *arguments))
+        return wake(callback, *arguments)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
     error = await lesson.complete_from_a_thread()
     assert error.startswith("Non-thread-safe operation invoked on an event loop")
     assert loop.get_debug() == debug
     assert len(capsys.readouterr().out.splitlines()) == 3
+    assert from_threads == [("set_result", "全家福")]  # the third way only
 
 
 @real_time
@@ -77,7 +96,15 @@ async def test_call_soon_threadsafe_wakes_a_loop_that_nothing_else_wakes():
 
 
 @real_time
-async def test_a_thread_pools_future_must_be_wrapped(lesson, capsys):
+async def test_a_thread_pools_future_must_be_wrapped(lesson, capsys, monkeypatch):
+    the_loop_goes_on = threading.Event()
+
+    class Pool(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            return super().submit(lambda: the_loop_goes_on.wait(20) and function(*arguments))
+
+    monkeypatch.setattr(lesson, "ThreadPoolExecutor", Pool)
+    asyncio.get_running_loop().call_soon(the_loop_goes_on.set)
     assert await lesson.wrap_the_other_future() == "海报（放大）"
     printed = capsys.readouterr().out
     assert "receipt 是 asyncio.Future 吗: False" in printed

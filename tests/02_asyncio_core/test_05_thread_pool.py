@@ -1,9 +1,12 @@
 """Lesson 2.5 on real threads, processes and a real HTTP server; nothing here measures time."""
 
 import asyncio
+import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
@@ -16,9 +19,22 @@ ANSWERS = ["史记在 2 架", "汉书在 2 架", "通鉴在 2 架", "后汉书�
 
 
 @pytest.mark.asyncio
-async def test_a_blocking_call_in_a_coroutine_stops_the_desk(lesson, capsys):
-    alone, _ = await lesson.keep_the_desk_open()
+async def test_a_blocking_call_in_a_coroutine_stops_the_desk(lesson, monkeypatch, capsys):
+    loop, book_found = asyncio.get_running_loop(), threading.Event()
+    fetched_by = []
+
+    def fetch(book):
+        fetched_by.append(threading.current_thread())
+        if len(fetched_by) == 2:  # only a free loop gets to this alarm
+            loop.call_soon_threadsafe(loop.call_later, 0.05, book_found.set)
+            assert book_found.wait(20)
+        return book
+
+    monkeypatch.setattr(lesson, "fetch", fetch)
+    alone, helped = await lesson.keep_the_desk_open()
     assert alone == 0
+    assert helped >= 1
+    assert fetched_by[0] is threading.main_thread() is not fetched_by[1]
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "前台自己去书库: 其间招呼了 0 位读者"
     assert printed[1].startswith("to_thread 派人去: 其间招呼了 ≈")
@@ -89,19 +105,41 @@ async def test_the_learners_proxy_is_not_in_the_way(lesson, monkeypatch):
 
 @pytest.mark.asyncio
 async def test_threads_and_spawned_processes_count_the_same(lesson, monkeypatch, capsys):
-    starts = []
+    starts, rounds, ctrl_c_waits, share_out = {}, [], [], lesson.share_out
 
-    class Recorded(ProcessPoolExecutor):
+    class Processes(ProcessPoolExecutor):
         def __init__(self, workers, context, **options):
-            starts.append((workers, context.get_start_method()))
+            starts[self] = f"{workers} 个进程", context.get_start_method()
             super().__init__(workers, context, **options)
 
-    monkeypatch.setattr(lesson, "ProcessPoolExecutor", Recorded)
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, max_workers):
+            starts[self] = f"{max_workers} 个线程", None
+            super().__init__(max_workers)
+
+    async def timed(pool, job, arguments):
+        """Opening takes 0.9 s, the fourth round of counting 0.2 s, the others more."""
+        if sys.platform != "win32":
+            ctrl_c_waits.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        results, _ = await share_out(pool, job, arguments)
+        rounds.append(pool)
+        seconds = [0.9, 0.7, 0.5, 0.3, 0.2, 0.4][rounds.count(pool) - 1]
+        return results, list(starts).index(pool) + seconds
+
+    monkeypatch.setattr(lesson, "ProcessPoolExecutor", Processes)
+    monkeypatch.setattr(lesson, "ThreadPoolExecutor", Threads)
+    monkeypatch.setattr(lesson, "share_out", timed)
     counts = await lesson.compute_in_processes()
     assert counts == [[lesson.take_inventory(400_000)] * 2] * 3
-    pools = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert starts == [(2, "spawn")]
-    assert pools == ["1 个线程", "2 个线程", "2 个进程"]
+    assert [*starts.values()] == [("1 个线程", None), ("2 个线程", None), ("2 个进程", "spawn")]
+    pools = list(starts)
+    assert rounds == pools * 6  # opened, then five rounds, in turn
+    assert ctrl_c_waits in ([True] * 3 + [False] * 15, [])  # while pools open
+    assert capsys.readouterr().out.splitlines() == [
+        "1 个线程: 开门 ≈0.90 秒，盘点两遍 ≈0.20 秒",
+        "2 个线程: 开门 ≈1.90 秒，盘点两遍 ≈1.20 秒",
+        "2 个进程: 开门 ≈2.90 秒，盘点两遍 ≈2.20 秒",
+    ]
 
 
 def test_an_inventory_is_arithmetic(lesson):
@@ -139,6 +177,43 @@ async def test_the_erratum_wait_refuses_coroutines(lesson):
     for coroutine in waiting:
         coroutine.close()
     assert words in lesson.__doc__
+
+
+# In a worker that has just been started: say so, and wait for the test.
+SLOW_TO_START = """
+import os, sys, time
+if "spawn_main" in " ".join(sys.orig_argv):
+    started = os.path.join(os.environ["STARTING"], str(os.getpid()))
+    open(started, "x").close()
+    while os.path.exists(started):
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the workers hear Ctrl-C, too")
+def test_ctrl_c_to_the_whole_group_does_not_disturb_workers_that_are_starting(tmp_path):
+    starting = tmp_path / "starting"
+    starting.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(SLOW_TO_START)
+    variables = {"PYTHONPATH": str(tmp_path), "STARTING": str(starting)}
+    with processes.started(
+        [sys.executable, "-W", "error", SCRIPT],
+        env={**os.environ, **variables, "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as lesson:
+        while len(workers := list(starting.iterdir())) < 2:
+            assert lesson.poll() is None
+            time.sleep(0.01)
+        processes.press_ctrl_c(lesson, group=True)
+        for worker in workers:
+            worker.unlink()
+        output, errors = lesson.communicate(timeout=40)
+    assert lesson.returncode == -signal.SIGINT
+    assert "── 4." in output and "── 5." not in output
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert errors.splitlines().count("KeyboardInterrupt") == 1, errors  # the parent's alone
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")

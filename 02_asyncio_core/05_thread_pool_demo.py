@@ -51,7 +51,6 @@
 import asyncio
 import contextvars
 import functools
-import inspect
 import multiprocessing
 import signal
 import threading
@@ -96,7 +95,7 @@ async def two_kinds_of_future() -> list[str]:
         order = asyncio.get_running_loop().run_in_executor(clerks, fetch, "汉书")
         for call, future in (("submit", slip), ("run_in_executor", order)):
             kind = "concurrent.futures" if isinstance(future, Future) else "asyncio"
-            print(f"{call} 给的: {kind}.Future，能 await 吗 {inspect.isawaitable(future)}")
+            print(f"{call} 给的: {kind}.Future，能 await 吗 {hasattr(future, '__await__')}")
         books = [await asyncio.wrap_future(slip), await order]
     print(f"都换到了书: {books}")
     return books
@@ -178,8 +177,9 @@ async def cancel_only_stops_waiting() -> list[int]:
     carried = []
     with ThreadPoolExecutor(max_workers=1) as clerk:
         for raises_the_sign in (False, True):
-            sign = threading.Event()
-            slip = clerk.submit(carry, sign)
+            slip = clerk.submit(carry, sign := threading.Event())
+            while not (slip.running() or slip.done()):  # 他动身以前取消，他就真的不去了
+                await asyncio.sleep(0.001)
             try:
                 async with asyncio.timeout(0.05):
                     await asyncio.wrap_future(slip)

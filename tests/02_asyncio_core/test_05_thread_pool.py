@@ -159,6 +159,18 @@ async def test_cancelling_does_not_stop_a_thread_but_a_sign_does(lesson, capsys)
 
 
 @pytest.mark.asyncio
+async def test_the_desk_gives_up_only_once_the_clerk_is_on_his_way(lesson, monkeypatch):
+    class Sleepy(ThreadPoolExecutor):
+        def submit(self, *job):
+            super().submit(time.sleep, 0.3)
+            return super().submit(*job)
+
+    monkeypatch.setattr(lesson, "ThreadPoolExecutor", Sleepy)
+    to_the_end, stopped = await lesson.cancel_only_stops_waiting()
+    assert (to_the_end, stopped < 15) == (15, True)
+
+
+@pytest.mark.asyncio
 async def test_to_thread_takes_context_variables_along(lesson):
     assert await lesson.who_is_reading() == {
         "to_thread": "小林",

@@ -56,7 +56,8 @@
 
 动手试试
     1. 第 3 节里把闹钟改成 call_later(0.01, …)，return 前加一行 await asyncio.sleep(0.05)，
-       再把乙的第二件事换成 def again(): loop.call_soon(again)，永不停止。闹钟还会响吗？为什么？
+       再让乙的第二件事变成 again()：def again(): loop.call_soon(again)，永不停止。
+       闹钟还会响吗？为什么？
     2. 把第 5 节的 time.sleep(0.15) 换成 sum(range(10_000_000))：计算和 sleep 有区别吗？
     3. 第 2 节把 0.02 改成 10，再删去 await parcel：离开 with 时包裹会怎样？
        （在 with 之后打印 parcel.cancelled()）

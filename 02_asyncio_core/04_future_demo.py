@@ -188,7 +188,7 @@ async def complete_from_a_thread() -> str:
 
 
 async def wrap_the_other_future() -> str:
-    """线程池给的是 concurrent.futures.Future：靠阻塞线程来等，await 不认识它。"""
+    """线程池 (thread pool) 给的是 concurrent.futures.Future：靠阻塞线程来等，await 不认识它。"""
     with ThreadPoolExecutor(1) as pool:
         receipt = pool.submit("{}（放大）".format, "海报")
         print(f"receipt 是 asyncio.Future 吗: {isinstance(receipt, asyncio.Future)}")

@@ -70,7 +70,7 @@ TABLE = {
         "lock",
         "Lock.acquire",
         "Lock#1",
-        "lock",
+        "async with lock",
     ),
     "Semaphore": (
         "gate = asyncio.Semaphore(0); later(gate.release); await gate.acquire()",
@@ -85,7 +85,7 @@ TABLE = {
         "semaphore",
         "Semaphore.acquire",
         "BoundedSemaphore#1",
-        "gate",
+        "async with gate",
     ),
     "Event": (
         "bell = asyncio.Event(); later(bell.set); await bell.wait()",
@@ -199,7 +199,7 @@ TABLE = {
         "taskgroup",
         "TaskGroup.__aexit__",
         None,
-        "asyncio.TaskGroup()",
+        "async with asyncio.TaskGroup()",
     ),
     "shield": (
         "await asyncio.shield(asyncio.create_task(nap()))",
@@ -316,7 +316,7 @@ TABLE = {
         "io",
         "StreamReader.readline",
         "StreamReader#1",
-        "reader",
+        "async for line in reader",
     ),
     "anext": (
         "await anext(letters(), None)",

@@ -6,6 +6,7 @@ when it would have come without us.
 """
 
 import ast
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -13,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +47,7 @@ KEYS = {
 }
 NULLABLE = {("line", "T"), ("out", "T"), ("nested", "in")}
 LONGEST_TEXT = 2000
+ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
 MOST_LINES = 200  # of one step: a loop that counts to a million tells nothing new after that
 
 
@@ -212,8 +215,7 @@ class Recording:
         name = Path(os.path.relpath(path, self.root)).as_posix()
         self._short[filename] = name
         if name not in self._source:
-            text = Path(path).read_bytes().decode("utf-8", "replace")
-            self._source[name] = text.splitlines()
+            self._source[name] = _decoded(Path(path).read_bytes()).removesuffix("\n").split("\n")
 
     def place(self, frame) -> dict:
         """The exact expression (PEP 657) at which a frame of the user's stands: at, expr."""
@@ -224,13 +226,13 @@ class Recording:
             position = exact if exact[0] is not None else position
         at = [self.short(code.co_filename), *position]
         text = self.text(at)
-        if text.startswith(("async for ", "async with ")):  # the whole block
-            at = self._context(at)
+        if code.co_flags & ASYNC and not text.startswith("await "):
+            at = self._head(at)
             text = self.text(at)
         return {"at": at, "expr": text} if text else {"at": at}
 
-    def _context(self, at: list) -> list:
-        """What the block at this position awaits: `async for x in HERE`, `async with HERE`."""
+    def _head(self, at: list) -> list:
+        """`async for x in y`, `async with y`, where Python names the whole block, or only y."""
         name, line, _, column, _ = at
         for node in ast.walk(self._tree(name)):
             if not isinstance(node, ast.AsyncFor | ast.AsyncWith):
@@ -355,3 +357,16 @@ class Recording:
             text = printable(made["text"])
             made["text"] = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
         return made
+
+
+def _whose(out: tuple) -> tuple:
+    """Of an `out` event all but its text."""
+    return out[2], out[3], out[5], out[6]
+
+
+def _decoded(source: bytes) -> str:
+    """As Python reads it: its own encoding, no BOM, `\\n` alone ends a line."""
+    try:
+        return importlib.util.decode_source(source)
+    except (SyntaxError, UnicodeDecodeError, LookupError):  # nor can Python run it
+        return source.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")

@@ -101,6 +101,7 @@ def test_threads_are_waited_for_in_real_time(script, recorded):
                 await asyncio.sleep(0.05)
                 gate.set()
                 print(await job)
+                await asyncio.sleep(3600)  # free again
             asyncio.run(main())
             """
         ),

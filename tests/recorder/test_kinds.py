@@ -8,6 +8,7 @@ import pytest
 
 from tests import processes
 from toolbox import catalog
+from toolbox.recorder import recording
 
 NAP = """
     import asyncio
@@ -170,6 +171,10 @@ def test_generators_end_in_every_way(script, recorded):
             except KeyError:
                 pass
             print(sum(x for x in range(5)))
+            plain = fails()
+            next(plain)
+            plain.close()
+            plain.close()
             """
         )
     )
@@ -177,9 +182,96 @@ def test_generators_end_in_every_way(script, recorded):
     assert {name: (lane["state"], lane.get("exc")) for name, lane in run.lanes.items()} == {
         "fails": ("error", "ValueError()"),
         "catches": ("error", "OSError()"),
-        "closed": ("cancelled", None),
+        "closed": ("cancelled", "GeneratorExit()"),
         "fails#2": ("error", "KeyError('x')"),
+        "fails#3": ("cancelled", "GeneratorExit()"),  # there is nothing in it for close() to run
     }
+    thrown = {name: [e.get("thrown") for e in run.of("run", name=name)] for name in run.lanes}
+    assert thrown == {
+        "fails": [None, "ValueError()"],
+        "catches": [None, "ValueError()", "OSError()"],
+        "closed": [None, "GeneratorExit()"],
+        "fails#2": [None, None],
+        "fails#3": [None, "GeneratorExit()"],
+    }
+
+
+def test_a_generator_hands_back_to_the_task_that_called_it(script, recorded):
+    run = recorded(
+        script(
+            """
+            import asyncio
+            def count():
+                yield 1
+            async def main():
+                print(list(count()))
+                for _ in range(250):
+                    list(count())
+            asyncio.run(main())
+            """
+        ),
+        quiet=False,
+    )
+    assert [event["T"] for event in run.of("out")] == [run.lanes["Task-1"]["id"]]
+    assert {event["in"] for event in run.of("run", name="count#2")} == {run.lanes["Task-1"]["id"]}
+    assert run.trace["notes"] == ["generators: only the first 200 have a lane"]
+    assert sum(lane.get("lane") == "generator" for lane in run.trace["tasks"]) == 200
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_greenlets_end_in_every_way(lines, script, recorded):
+    run = recorded(
+        script(
+            """
+            import greenlet
+            def fails():
+                raise ValueError("x")
+            def waits():
+                main.switch()
+            def catches():
+                try:
+                    main.switch()
+                except KeyError:
+                    return 3
+            main = greenlet.getcurrent()
+            try:
+                greenlet.greenlet(fails).switch()
+            except ValueError:
+                pass
+            for error in ([], [KeyError("k")]):
+                one = greenlet.greenlet(waits)
+                one.switch()
+                try:
+                    one.throw(*error)
+                except KeyError:
+                    pass
+            one = greenlet.greenlet(catches)
+            one.switch()
+            one.throw(KeyError("k"))
+            """
+        ),
+        options={"lines": lines},
+    )
+    assert run.code == 0
+    ends = {name: (lane["state"], lane.get("exc")) for name, lane in run.lanes.items()}
+    assert ends.pop("main") == ("pending", None)
+    into_main = [event.get("thrown") for event in run.of("run", name="main")]
+    if not lines:  # greenlet does not tell of what a greenlet died
+        assert list(ends.values())[:3] == [
+            ("error", "…"),
+            ("cancelled", "GreenletExit()"),
+            ("error", "…"),
+        ]
+        assert into_main == [None, "…", None, None, None, "…", None, None]
+        return
+    assert ends == {
+        "fails": ("error", "ValueError('x')"),
+        "waits": ("cancelled", "GreenletExit()"),
+        "waits#2": ("error", "KeyError('k')"),
+        "catches": ("done", None),
+    }
+    assert into_main == [None, "ValueError('x')", None, None, None, "KeyError('k')", None, None]
+    assert [event.get("thrown") for event in run.of("run", name="catches")] == [None, "…"]
 
 
 @pytest.mark.parametrize("lesson", catalog.lessons()[:4], ids=lambda lesson: lesson.number)
@@ -212,6 +304,95 @@ def test_an_endless_loop_of_lines_is_cut(script, recorded):
     assert run.trace["truncated"] is False
     assert 190 < len(run.of("line")) < 410
     assert [event.get("more") for event in run.of("line")].count(True) == 1
+
+
+def test_lines_take_at_most_half_of_the_room(script, recorded):
+    run = recorded(
+        script(
+            """
+            import asyncio
+            async def main():
+                for n in range(300):
+                    n += 1
+                    n += 1
+                    n += 1
+                    n += 1
+                    n += 1
+                    n += 1
+                    await asyncio.sleep(0)
+                print("end")
+            asyncio.run(main())
+            """
+        ),
+        options={"max_events": 4000},
+        quiet=False,
+    )
+    assert len(run.of("line")) == 2000
+    assert [note.partition(":")[0] for note in run.trace["notes"]] == ["lines"]
+    assert run.trace["truncated"] is False
+    assert (len(run.of("run", name="Task-1")), run.of("out")[0]["text"]) == (301, "end\n")
+
+
+def test_tasks_started_eagerly_behind_our_back_are_noted(script, recorded):
+    if sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with 3.12")
+    run = recorded(
+        script(
+            """
+            import asyncio
+            async def nap():
+                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
+            async def main():
+                loop = asyncio.get_running_loop()
+                await asyncio.Task(nap(), loop=loop, eager_start=True, name="direct")
+                await asyncio.eager_task_factory(loop, nap(), name="by hand")
+            asyncio.run(main())
+            """
+        ),
+        quiet=False,
+    )
+    assert (run.code, run.stderr) == (0, b"")
+    assert [note.partition(":")[0] for note in run.trace["notes"]] == ["eager"]
+    for name in ("direct", "by hand"):
+        assert [event["why"] for event in run.of("soon", name=name)] == ["yield", "wake"]
+        assert run.lanes[name]["state"] == "done"
+
+
+def test_sources_are_read_as_python_reads_them(script, recorded, tmp_path):
+    """Its encoding, its lines: a form feed or U+2028 ends none; a BOM is no column."""
+    sources = {
+        "ff": "import asyncio\n\f\nasync def nap():\n"
+        "    '\u2028 \x0b \x1c'; await asyncio.sleep(0)\n",
+        "bom": "async def nap(asyncio): await asyncio.sleep(0)\n",
+        "chinese": "# coding: gbk\r\nimport asyncio\r\nasync def 烧水():\r\n"
+        "    '水'; await asyncio.sleep(0)\r\n",
+        "old": "import asyncio\rasync def nap():\r    await asyncio.sleep(0)",
+    }
+    encodings = {"bom": "utf-8-sig", "chinese": "gbk"}
+    for name, text in sources.items():
+        (tmp_path / f"{name}.py").write_bytes(text.encode(encodings.get(name, "utf-8")))
+    run = recorded(
+        script(
+            """
+            import asyncio, bom, chinese, ff, old
+            for coro in (ff.nap(), bom.nap(asyncio), chinese.烧水(), old.nap()):
+                asyncio.run(coro)
+            """
+        )
+    )
+    assert (run.code, run.stderr) == (0, b"")
+    assert run.trace["src"]["ff.py"][3] == "    '\u2028 \x0b \x1c'; await asyncio.sleep(0)"
+    assert run.trace["src"]["chinese.py"][2:] == [
+        "async def 烧水():",
+        "    '水'; await asyncio.sleep(0)",
+    ]
+    for name, line in {"ff": 4, "bom": 1, "chinese": 4, "old": 3}.items():
+        lines = run.trace["src"][f"{name}.py"]
+        [wait] = [w for e in run.of("end") if (w := e.get("w")) and w["at"][0] == f"{name}.py"]
+        assert (wait["at"][1], wait["expr"]) == (line, "await asyncio.sleep(0)")
+        assert len(lines) == line
+    assert recording._decoded(b"\xff\r\nx\ry") == "\ufffd\nx\ny"  # Python cannot run this one
 
 
 def test_a_hundred_thousand_tasks_are_capped(script, recorded):

@@ -1,6 +1,7 @@
 """What went wrong once while recorders were tried out; one test each (facts/recorder.md)."""
 
 import shutil
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -135,6 +136,10 @@ def test_4_ids_that_are_used_again_are_not_mixed_up(script, recorded):
                     await asyncio.create_task(nap(0.0001), name=f"n{number}")
                     asyncio.get_running_loop().call_later(9, print).cancel()
                     asyncio.get_running_loop().create_future()
+                for _ in range(20):
+                    queue = asyncio.Queue()
+                    asyncio.get_running_loop().call_soon(queue.put_nowait, 1)
+                    await queue.get()
             for _ in range(3):
                 asyncio.run(main())
             loop = asyncio.new_event_loop()
@@ -153,6 +158,8 @@ def test_4_ids_that_are_used_again_are_not_mixed_up(script, recorded):
     for event in waits:
         assert timers[event["w"]["timer"]]["T"] == event["T"]
     assert len({event["w"]["timer"] for event in waits}) == 900
+    queues = [event["w"]["obj"] for event in run.of("end") if "obj" in event.get("w", {})]
+    assert queues == [f"Queue#{number}" for number in range(1, 61)]
     assert len([lane for lane in run.trace["tasks"] if lane["coro"] == "nap"]) == 901
     assert len(run.trace["loops"]) == 5
 
@@ -297,6 +304,37 @@ def test_8_the_recorders_folder_is_not_on_the_path(name, script, recorded):
     first, second = run.stdout.decode().splitlines()
     assert first == "[]"
     assert second == "none" or second.endswith("/html/__init__.py")
+
+
+def test_a_forked_child_writes_nothing_down(script, recorded):
+    if sys.platform == "win32":
+        pytest.skip("no fork there")
+    run = recorded(
+        script(
+            """
+            import gc, os, sys
+            [recording] = [one for one in gc.get_objects() if type(one).__name__ == "Recording"]
+            before = len(recording.ev)
+            child = os.fork()
+            if child == 0:
+                print("child")
+                os._exit(len(recording.ev) - before > 1)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            """
+        )
+    )
+    assert run.stdout.endswith(b"0\n")
+
+
+def test_ctrl_c_does_not_stop_the_writing(tmp_path):
+    options = {"script": "x.py", "arguments": [], "output": str(tmp_path / "t.json")}
+    writer = session.Session({**options, "max_events": 9, "virtual": False, "lines": False})
+    before, seen = signal.getsignal(signal.SIGINT), []
+    writer.recording.trace = lambda: seen.append(signal.getsignal(signal.SIGINT)) or {}
+    writer.write()
+    assert seen == [signal.SIG_IGN]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (tmp_path / "t.json").read_text() == "{}"
 
 
 def test_ctrl_c_inside_of_a_hook_does_not_show_it():

@@ -362,6 +362,21 @@ def test_primitive(name, wait_in):
     assert wait["stack"][0][0] == "subject"
 
 
+def test_who_was_notified_waits_for_the_lock_again(wait_in):
+    body = (
+        "condition = asyncio.Condition()\n"
+        "async def notify():\n"
+        "    async with condition:\n"
+        "        condition.notify()\n"
+        "        await asyncio.sleep(0.01)\n"
+        "other = asyncio.create_task(notify())\n"
+        "async with condition:\n    await condition.wait()"
+    )
+    _, run = wait_in(body, None)
+    waits = [(wait["kind"], wait.get("obj")) for wait in run.waits("subject")]
+    assert waits == [("condition", "Condition#1"), ("lock", "Lock#1")]
+
+
 @pytest.mark.parametrize("name", ["task", "gather", "wait", "TaskGroup", "shield"])
 def test_names_the_tasks_it_waits_for(name, wait_in):
     body, *_, expression = TABLE[name]

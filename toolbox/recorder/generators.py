@@ -5,13 +5,16 @@ expressions, `__await__`, and generators stamped by types.coroutine, which are a
 """
 
 import dis
+import types
 from inspect import CO_GENERATOR, CO_ITERABLE_COROUTINE
 
 from .brief import brief
 from .recording import Recording
 
 MOST_LANES = 200
+NOTE = f"only the first {MOST_LANES} have a lane"
 UNSEEN = {"<genexpr>", "__await__"}
+CLOSE = types.GeneratorType.close
 
 
 def is_generator(code) -> bool:
@@ -28,17 +31,19 @@ class Generators:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.lane_of: dict[int, int] = {}  # id(frame) → lane
+        self.being_closed: dict[int, int] = {}  # id(generator) → id(frame)
         self.last_error: BaseException | None = None  # Python 3.11 tells it before the return
         self.unhandled = False  # no line ran since
         self.count = 0
 
-    def resumed(self, frame, *_: object) -> None:
+    def resumed(self, frame, thrown: str | None = None) -> None:
         """next(), send() or throw() goes into it; at first it gets its lane."""
         recording = self.recording
         here = recording.here
         if frame.f_lasti <= _first_instruction(frame.f_code) or id(frame) not in self.lane_of:
             if self.count >= MOST_LANES:
                 self.lane_of.pop(id(frame), None)
+                recording.note("generators", NOTE)
                 return
             self.count += 1
             code = frame.f_code
@@ -48,7 +53,7 @@ class Generators:
             self.lane_of[id(frame)] = lane
         lane = self.lane_of[id(frame)]
         here.generators.append((lane, here.T))
-        recording.ev.append(("nested", recording.now(), lane, here.T, None))
+        recording.ev.append(("nested", recording.now(), lane, here.T, None, thrown))
         here.T = lane
 
     def yielded(self, frame, value: object) -> None:
@@ -60,15 +65,34 @@ class Generators:
         self.lane_of.pop(id(frame), None)
 
     def raised(self, frame, error: BaseException) -> None:
-        if isinstance(error, GeneratorExit):
-            self._ends(frame, "cancelled")
-        else:
-            self._ends(frame, "error", exc=brief(error))
+        state = "cancelled" if isinstance(error, GeneratorExit) else "error"
+        self._ends(frame, state, exc=brief(error))
         self.lane_of.pop(id(frame), None)
+
+    def closing(self, generator) -> None:
+        """close() is called. Before its frame is gone, note which it is."""
+        if (frame := generator.gi_frame) is not None and id(frame) in self.lane_of:
+            self.being_closed[id(generator)] = id(frame)
+
+    def closed(self, generator) -> None:
+        """close() has returned: if its end was not seen, there was nothing in it to run."""
+        lane = self.lane_of.pop(self.being_closed.pop(id(generator), None), None)
+        if lane is not None:
+            recording, exc = self.recording, "GeneratorExit()"
+            run = ("nested", recording.now(), lane, recording.here.T, None, exc)
+            recording.ev += [run, ("end", run[1], None, lane, None, "cancelled", None, None, exc)]
+            recording.lanes[lane].update(state="cancelled", exc=exc)
+
+    def raising(self, frame, error: BaseException) -> None:
+        """Python 3.11: an exception comes up, or was thrown in while it stood at its yield."""
+        self.last_error, self.unhandled = error, True
+        last = self.recording.ev[-1]
+        if last[0] == "nested" and _opname(frame) == "YIELD_VALUE":
+            self.recording.ev[-1] = (*last[:5], brief(error))
 
     def left(self, frame, value: object) -> None:
         """Python 3.11 has one event for yield, return and raise: look at the instruction."""
-        name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        name = _opname(frame)
         error, self.last_error = self.last_error, None
         thrown = self.unhandled and value is None and not isinstance(error, StopIteration)
         self.unhandled = False
@@ -98,6 +122,10 @@ class Generators:
             **self.recording.place(frame),
             "stack": [[code.co_qualname, name, frame.f_lineno]],
         }
+
+
+def _opname(frame) -> str:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
 
 
 _FIRST: dict = {}

@@ -5,7 +5,10 @@ It tells only those of the thread that asked: the main one.
 
 import greenlet
 
+from .brief import brief
 from .recording import Recording
+
+UNKNOWN = "…"  # an exception, but nobody tells which
 
 
 class Greenlets:
@@ -15,6 +18,11 @@ class Greenlets:
         self.recording = recording
         self.left_in: dict[int, tuple] = {}  # lane → (T, generators) to go on with
         self.thrown_into: int | None = None
+        self.error: str | None = None  # the last one that left a function
+
+    def unwinds(self, error: BaseException) -> None:
+        """greenlet does not tell what a dead one died of; only lines do."""
+        self.error = brief(error)
 
     def switched(self, event: str, way: tuple) -> None:
         """greenlet calls this in the target, after each switch and each throw."""
@@ -30,30 +38,36 @@ class Greenlets:
         entered = recording.lane(target)
         if entered is None:
             entered = self._new(target, {"T": left}, place.get("at"))
-        self._ends(left, origin, event, place)
+        thrown = self._ends(left, origin, event, place)
         # A dead one's exception that goes on to its parent is no throw().
         self.thrown_into = entered if event == "throw" and not origin.dead else None
-        self._begins(entered)
+        self.error = None
+        self._begins(entered, thrown)
         here = recording.here
         here.T, here.generators = self.left_in.pop(entered, (entered, []))
 
-    def _ends(self, lane: int, origin, event: str, place: dict) -> None:
-        """Control left this lane: it waits, or it is over."""
+    def _ends(self, lane: int, origin, event: str, place: dict) -> str | None:
+        """Control left this lane: it waits, or it is over. Returns what is thrown into the next."""
         recording = self.recording
         if not origin.dead:
             self.left_in[lane] = recording.here.T or lane, recording.here.generators
             waiting = {"kind": "switch", **place}
             recording.ev.append(("end", recording.now(), None, lane, None, "wait", waiting))
-            return
+            return UNKNOWN if event == "throw" else None
+        # GreenletExit goes no further than the greenlet, and comes by a throw() only.
+        died_of = (self.error or UNKNOWN) if recording.lines else "GreenletExit()"
         if event == "throw":
-            state = "error"
-        else:  # GreenletExit goes no further; it can only have come by a throw
-            state = "cancelled" if lane == self.thrown_into else "done"
-        recording.lanes[lane]["state"] = state
-        recording.ev.append(("end", recording.now(), None, lane, None, state))
+            state, exc = "error", self.error or UNKNOWN
+        elif lane == self.thrown_into and died_of.startswith("GreenletExit"):
+            state, exc = "cancelled", died_of
+        else:
+            state, exc = "done", None
+        recording.lanes[lane].update(state=state, **({"exc": exc} if exc else {}))
+        recording.ev.append(("end", recording.now(), None, lane, None, state, None, None, exc))
+        return exc if event == "throw" else None
 
-    def _begins(self, lane: int) -> None:
-        self.recording.ev.append(("run", self.recording.now(), None, lane))
+    def _begins(self, lane: int, thrown: str | None = None) -> None:
+        self.recording.ev.append(("run", self.recording.now(), None, lane, None, None, thrown))
 
     def _new(self, thing, by: dict, at: list | None) -> int:
         recording = self.recording
@@ -102,6 +116,7 @@ def install(recording: Recording) -> None:
         except Exception as error:  # would be raised in the learner's switch()
             recording.trouble("greenlets", error)
 
+    recording.unwinds = watch.unwinds
     recording.before_trace.append(lambda: _name_the_rest(recording))
     greenlet.settrace(switched)
 

@@ -18,7 +18,19 @@ from .weave import weave
 
 WAKEUP = type(len)  # task_wakeup is a built-in method
 PURE_STEPS = {"__step", "__wakeup"}
+# Callbacks that asyncio sets a timer for on behalf of the task that runs.
+FOR_THIS_TASK = {
+    "_set_result_unless_cancelled",  # sleep
+    "_release_waiter",  # wait; wait_for up to 3.11
+    "as_completed.<locals>._on_timeout",
+    "_AsCompletedIterator._handle_timeout",
+}
 LoopClass = base_events.BaseEventLoop
+
+EAGER_NOTE = (
+    "a task that asyncio.Task(…, eager_start=True) or a task factory called by hand starts eagerly"
+    " is seen from its second step on"
+)
 
 _is_step_type: dict[type, bool] = {}
 
@@ -72,11 +84,15 @@ class Hooks:
             ev.append(("soon", recording.now(), h, None, name, None, recording.by(), loop))
             return handle
         lane = recording.lane(task)
+        why = _why(callback, arguments)
         if lane is None:
-            lane, why = self.meet(task, loop), "create"
-        else:
-            why = _why(callback, arguments)
-        ev.append(("soon", recording.now(), h, lane, None, why, recording.by(), loop))
+            lane = self.meet(task, loop)
+            why = why if _is_suspended(task) else "create"
+        exc = how = None
+        if arguments:
+            exc = None if why == "cancel" else _error_in(arguments[0])
+            how = self.waits.ends(lane)
+        ev.append(("soon", recording.now(), h, lane, None, why, recording.by(), loop, exc, how))
         return handle
 
     def round_begins(self, loop) -> None:
@@ -123,16 +139,14 @@ class Hooks:
         if len(recording.ev) >= recording.cap:
             return timer
         recording.handles[id(timer)] = h = recording.number()
-        owner = getattr(callback, "__self__", None)
-        lane, future = recording.here.T, None
+        owner, name = getattr(callback, "__self__", None), callback_name(callback)
         if isinstance(owner, timeouts.Timeout):
-            lane = recording.lane(owner._task)
+            lane, future = recording.lane(owner._task), None
             self.waits.timeouts.setdefault(lane, []).append(h)
         else:
+            lane = recording.here.T if name in FOR_THIS_TASK else recording.lane(owner)
             future = self.waits.future_in((*arguments, owner))
-            if future is None:
-                lane = None
-            else:
+            if future is not None:
                 self.waits.link_timer(future, h)
         self.timer_of[h] = (None if future is None else id(future), lane)
         delay = int((when - recording.loop_time(loop)) * 1e6)
@@ -142,7 +156,7 @@ class Hooks:
                 recording.now(),
                 h,
                 delay,
-                callback_name(callback),
+                name,
                 recording.by(),
                 recording.users_line(2),
                 lane,
@@ -177,28 +191,29 @@ class Hooks:
         task = task_of(handle._callback)
         loop = recording.loop(handle._loop)
         if task is None:
-            lane, name = None, callback_name(handle._callback)
+            lane, name, thrown = None, callback_name(handle._callback), None
         else:
             lane, name = recording.lane(task), None
             if lane is None:
                 lane = self.meet(task, loop)
+            thrown = _thrown(task, handle._args)
+        event = ("run", recording.now(), h, lane, name, loop, thrown)
         if recording.check:
-            self._begins_checked(handle._loop, h, lane, name, loop)
+            self._begins_checked(handle._loop, event)
         else:
-            ev.append(("run", recording.now(), h, lane, name, loop))
+            ev.append(event)
         recording.lines_left = MOST_LINES
         here.T, here.h = lane, h
         here.running.append((h, task, lane))
 
-    def _begins_checked(self, loop, h: int, lane: int | None, name: str | None, number: int):
+    def _begins_checked(self, loop, event: tuple) -> None:
         """Write what the loop itself has in its queue and heap, for the check of the model."""
         recording = self.recording
         known = recording.handles.get
         with recording.lock:  # no other thread between its append and its hook
             ready = [known(id(handle), -1) for handle in loop._ready if not handle._cancelled]
             timers = [known(id(handle), -1) for handle in loop._scheduled if not handle._cancelled]
-            event = ("run", recording.now(), h, lane, name, number, ready, sorted(timers))
-            recording.ev.append(event)
+            recording.ev.append((*event, ready, sorted(timers)))
 
     def _number_of_unknown(self, handle) -> int:
         """call_soon_threadsafe may not have come to its hook yet; one of before, never will."""
@@ -249,6 +264,8 @@ class Hooks:
                 return lane
         at = recording.users_line(3)
         lane = recording.new_lane(task.get_name(), task.get_coro(), at, loop=loop)
+        if recording.lanes[lane]["def"] and _is_suspended(task):
+            recording.note("eager", EAGER_NOTE)
         recording.bind(task, lane)
         return lane
 
@@ -295,13 +312,15 @@ class Hooks:
             ("job", recording.now(), j, name, is_process or None, recording.by(), at)
         )
         recording.jobs_under_way.add(j)
-        future.add_done_callback(lambda _: self._job_done(j))
+        future.add_done_callback(lambda future: self._job_done(j, future))
         return future
 
-    def _job_done(self, j: int) -> None:
-        self.recording.jobs_under_way.discard(j)
-        if not self.recording.full():
-            self.recording.ev.append(("jobdone", self.recording.now(), j))
+    def _job_done(self, j: int, future) -> None:
+        recording = self.recording
+        recording.jobs_under_way.discard(j)
+        if not recording.full():
+            state, _, error = _outcome(future)
+            recording.ev.append(("jobdone", recording.now(), j, state, error, recording.by()))
 
     def wrapped(self, wrapper, future):
         """asyncio's future for an executor's."""
@@ -402,6 +421,27 @@ def _why(callback: Callable, arguments: tuple) -> str:
     if "akeup" in name:
         return "cancel" if arguments and arguments[0].cancelled() else "wake"
     return "throw" if arguments else "yield"
+
+
+def _error_in(argument) -> str | None:
+    """What a step will raise that gets this: a future that is done, or an exception."""
+    error = argument
+    if not isinstance(argument, BaseException):
+        if argument.cancelled():
+            return "CancelledError()"
+        error = getattr(argument, "_exception", None)  # exception() counts as having looked
+    return None if error is None else brief(error)
+
+
+def _thrown(task, arguments: tuple) -> str | None:
+    """The exception with which this step begins."""
+    if getattr(task, "_must_cancel", False):  # cancelled while it was in the ready queue
+        return "CancelledError()"
+    return _error_in(arguments[0]) if arguments else None
+
+
+def _is_suspended(task) -> bool:
+    return getattr(task.get_coro(), "cr_suspended", False)
 
 
 def _has_begun(coro) -> bool:

@@ -3,10 +3,12 @@
 import sys
 import threading
 
-from .generators import Generators, is_generator
+from .brief import brief
+from .generators import CLOSE, Generators, is_generator
 from .recording import Recording
 
 TOOL_NAME = "asyncio recorder"
+LINES_NOTE = "they stop halfway, to leave room for switches and waits, which go on"
 
 
 def install(recording: Recording) -> None:
@@ -23,22 +25,24 @@ def _monitor(recording: Recording, generators: Generators) -> None:
     events = monitoring.events
     tool = next(number for number in (3, 4, 1, 0) if monitoring.get_tool(number) is None)
     monitoring.use_tool_id(tool, TOOL_NAME)
-    ev, cap, here = recording.ev, recording.cap, recording.here
+    ev, cap = recording.ev, recording.cap
     short, is_users, disable = recording._short, recording.is_users, monitoring.DISABLE
+    write = _writer(recording)
+    thrown = None  # (code, line) where an exception was just thrown in
 
     def line(code, number):
+        nonlocal thrown
         filename = code.co_filename
         name = short.get(filename)
         if name is None:
             if not is_users(filename):
                 return disable
             name = short[filename]
-        if len(ev) >= cap:
-            return disable
-        left = recording.lines_left
-        if left:
-            recording.lines_left = left - 1
-            ev.append(("line", recording.now(), here.T, name, number, left == 1 or None))
+        if thrown is not None:
+            seen, thrown = thrown, None
+            if seen == (code, number):  # it does not run again, though 3.13 says so
+                return None
+        return None if write(name, number) else disable
 
     def only_generators(hook):
         def callback(code, offset, *value):
@@ -49,12 +53,29 @@ def _monitor(recording: Recording, generators: Generators) -> None:
         return callback
 
     def leaves_by_exception(code, offset, error):
-        if is_generator(code) and is_users(code.co_filename) and len(ev) < cap:
-            generators.raised(sys._getframe(1), error)
+        if is_users(code.co_filename) and len(ev) < cap:
+            recording.unwinds(error)
+            if is_generator(code):
+                generators.raised(sys._getframe(1), error)
 
     def thrown_into(code, offset, error):
-        if is_generator(code) and is_users(code.co_filename) and len(ev) < cap:
-            generators.resumed(sys._getframe(1))
+        nonlocal thrown
+        if is_users(code.co_filename) and len(ev) < cap:
+            frame = sys._getframe(1)
+            thrown = code, frame.f_lineno
+            if is_generator(code):
+                generators.resumed(frame, thrown=brief(error))
+
+    def called(code, offset, function, argument):
+        """From 3.13 on, close() at a plain yield throws nothing in."""
+        if getattr(function, "__name__", None) != "close" or not is_users(code.co_filename):
+            return disable
+        if function is CLOSE:
+            generators.closing(argument)
+
+    def returned(code, offset, function, argument):
+        if function is CLOSE and len(ev) < cap:
+            generators.closed(argument)
 
     callbacks = {
         events.LINE: line,
@@ -65,30 +86,56 @@ def _monitor(recording: Recording, generators: Generators) -> None:
         events.PY_UNWIND: leaves_by_exception,
         events.PY_THROW: thrown_into,
     }
+    if sys.version_info >= (3, 13):
+        callbacks[events.CALL] = called
+        monitoring.register_callback(tool, events.C_RETURN, returned)  # comes with CALL
     for event, callback in callbacks.items():
         monitoring.register_callback(tool, event, callback)
     monitoring.set_events(tool, sum(callbacks))
 
 
+def _writer(recording: Recording):
+    """A function that writes a line down if there is room; False: there never will be again."""
+    ev, here = recording.ev, recording.here
+
+    def write(name: str, number: int) -> bool:
+        if len(ev) >= recording.cap or not recording.lines_budget:
+            return False
+        left = recording.lines_left
+        if left:
+            recording.lines_left = left - 1
+            recording.lines_budget -= 1
+            if not recording.lines_budget:
+                recording.note("lines", LINES_NOTE)
+            T = here.T
+            by = None if T is not None else recording.by() or None
+            ev.append(("line", recording.now(), T, name, number, left == 1 or None, by))
+        return True
+
+    return write
+
+
 def _trace(recording: Recording, generators: Generators) -> None:
-    ev, cap, here = recording.ev, recording.cap, recording.here
+    ev, cap = recording.ev, recording.cap
     short, is_users, decided = recording._short, recording.is_users, recording._is_users
+    write = _writer(recording)
 
     def local(frame, event, value):
-        if event == "line" and (left := recording.lines_left) and len(ev) < cap:
-            recording.lines_left = left - 1
-            name = short[frame.f_code.co_filename]
-            ev.append(("line", recording.now(), here.T, name, frame.f_lineno, left == 1 or None))
+        if event == "line":
+            frame.f_trace_lines = write(short[frame.f_code.co_filename], frame.f_lineno)
+        elif event == "exception":
+            recording.unwinds(value[1])
         return local
 
     def local_generator(frame, event, value):
         if event == "line":
             generators.unhandled = False
-            local(frame, event, value)
+            write(short[frame.f_code.co_filename], frame.f_lineno)
         elif event == "return" and len(ev) < cap:
             generators.left(frame, value)
         elif event == "exception":
-            generators.last_error, generators.unhandled = value[1], True
+            generators.raising(frame, value[1])
+            recording.unwinds(value[1])
         return local_generator
 
     def call(frame, event, value):
@@ -103,7 +150,7 @@ def _trace(recording: Recording, generators: Generators) -> None:
         if is_generator(code):
             generators.resumed(frame)
             return local_generator
-        return local
+        return local if recording.lines_budget else None
 
     sys.settrace(call)
     threading.settrace(call)

@@ -27,7 +27,7 @@ OWN_FOLDER = os.path.dirname(os.path.realpath(__file__)) + os.sep
 # for the keys in NULLABLE.
 KEYS = {
     "new": ("T",),
-    "soon": ("h", "T", "cb", "why", "by", "L"),
+    "soon": ("h", "T", "cb", "why", "by", "L", "exc", "how"),
     "timer": ("h", "when", "cb", "by", "at", "T", "L"),
     "due": ("h",),
     "tcancel": ("h", "by"),
@@ -35,20 +35,22 @@ KEYS = {
     "io": ("h", "cb", "L"),
     "poll": ("ready", "L"),
     "polled": ("n", "L"),
-    "run": ("h", "T", "cb", "L", "ready", "timers"),
-    "nested": ("T", "in", "eager"),
+    "run": ("h", "T", "cb", "L", "thrown", "ready", "timers"),
+    "nested": ("T", "in", "eager", "thrown"),
     "end": ("h", "T", "cb", "state", "w", "result", "exc"),
-    "line": ("T", "f", "l", "more"),
-    "out": ("T", "s", "text", "bytes"),
+    "line": ("T", "f", "l", "more", "by"),
+    "out": ("T", "s", "text", "bytes", "by"),
     "job": ("j", "fn", "proc", "by", "at"),
     "thr+": ("j", "fn", "thread"),
     "thr-": ("j", "fn", "thread"),
-    "jobdone": ("j",),
+    "jobdone": ("j", "state", "exc", "by"),
+    "gone": ("T",),
 }
 NULLABLE = {("line", "T"), ("out", "T"), ("nested", "in")}
-LONGEST_TEXT = 2000
 ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
+LONGEST_TEXT = 2000
 MOST_LINES = 200  # of one step: a loop that counts to a million tells nothing new after that
+LINES_SHARE = 0.5  # of all events: lines must not push out switches and waits
 
 
 class Here(threading.local):
@@ -73,6 +75,7 @@ class Recording:
         self.arguments = arguments
         self.cap: int = options["max_events"]
         self.virtual: bool = options["virtual"]
+        self.lines: bool = options["lines"]
         self.check: bool = options.get("check", False)
         self.now: Callable[[], int] = time.perf_counter_ns
         self.started = self.now()
@@ -86,7 +89,10 @@ class Recording:
         self.impl: str | None = None
         self.died: str | None = None
         self.lines_left = MOST_LINES  # until the next step begins or something is printed
+        self.lines_budget = int(self.cap * LINES_SHARE)
         self.before_trace: list[Callable[[], None]] = []
+        # Told each exception that leaves a function of the script; for greenlets.
+        self.unwinds: Callable[[BaseException], None] = lambda error: None
         self.here = Here()
         self.lock = threading.RLock()
         self.handles: dict[int, int] = {}  # id(handle) → h, until it ran or was cancelled
@@ -149,8 +155,11 @@ class Recording:
         key = id(thing)
 
         def forget(_: object, self: "Recording" = self) -> None:
-            if self._lane_of.get(key) == lane:
-                del self._lane_of[key], self._lane_refs[key]
+            if self._lane_of.get(key) != lane:
+                return
+            del self._lane_of[key], self._lane_refs[key]
+            if self.lanes[lane]["state"] == "pending" and not self.full():
+                self.ev.append(("gone", self.now(), lane))
 
         self._lane_of[key] = lane
         self._lane_refs[key] = weakref.ref(thing, forget)
@@ -235,12 +244,15 @@ class Recording:
         """`async for x in y`, `async with y`, where Python names the whole block, or only y."""
         name, line, _, column, _ = at
         for node in ast.walk(self._tree(name)):
-            if not isinstance(node, ast.AsyncFor | ast.AsyncWith):
+            if isinstance(node, ast.AsyncFor):
+                inner = [node.iter]
+            elif isinstance(node, ast.AsyncWith):
+                inner = [item.context_expr for item in node.items]
+            else:
                 continue
-            if (node.lineno, node.col_offset) == (line, column):
-                parts = [node.iter] if isinstance(node, ast.AsyncFor) else node.items
-                first, last = (getattr(parts[i], "context_expr", parts[i]) for i in (0, -1))
-                return [name, first.lineno, last.end_lineno, first.col_offset, last.end_col_offset]
+            if (line, column) in {(part.lineno, part.col_offset) for part in (node, *inner)}:
+                last = inner[-1]
+                return [name, node.lineno, last.end_lineno, node.col_offset, last.end_col_offset]
         return at
 
     def _tree(self, name: str) -> ast.AST:
@@ -292,8 +304,10 @@ class Recording:
             return {"T": here.T}
         if here.h is not None:
             return {"h": here.h}
-        if here.loop is None and threading.current_thread() is not threading.main_thread():
-            return {"thread": threading.current_thread().name}
+        thread = threading.current_thread()
+        if here.loop is None and thread is not threading.main_thread():
+            j = here.jobs[-1][0] if here.jobs else None
+            return {"thread": thread.name} if j is None else {"thread": thread.name, "j": j}
         return {}
 
     # ── the whole ──
@@ -301,27 +315,28 @@ class Recording:
     def output(self, stream: str, text: str, is_bytes: bool = False) -> None:
         """Something was printed; what one print() writes in pieces is one event."""
         lane, ev = self.here.T, self.ev
+        by = None if lane is not None else self.by() or None
         self.lines_left = MOST_LINES
         last = ev[-1] if ev else None
-        if (
-            last
-            and last[0] == "out"
-            and last[2:4] == (lane, stream)
-            and last[5] == (is_bytes or None)
-        ):
+        if last and last[0] == "out" and _whose(last) == (lane, stream, is_bytes or None, by):
             if len(last[4]) > LONGEST_TEXT:
                 return
             if not last[4].endswith("\n"):
-                ev[-1] = (*last[:4], (last[4] + text)[: LONGEST_TEXT + 1], last[5])
+                ev[-1] = (*last[:4], (last[4] + text)[: LONGEST_TEXT + 1], *last[5:])
                 return
         if len(ev) < self.cap:
-            ev.append(("out", self.now(), lane, stream, text[: LONGEST_TEXT + 1], is_bytes or None))
+            text = text[: LONGEST_TEXT + 1]
+            ev.append(("out", self.now(), lane, stream, text, is_bytes or None, by))
+
+    def note(self, what: str, sentence: str) -> None:
+        """Something cannot be seen: say so, once."""
+        note = f"{what}: {sentence}"
+        if note not in self.notes and len(self.notes) < 20:
+            self.notes.append(note)
 
     def trouble(self, what: str, error: BaseException) -> None:
         """An observer must not break what it observes: note our own mistakes and go on."""
-        note = f"recorder: {what}: {type(error).__name__}: {error}"
-        if note not in self.notes and len(self.notes) < 20:
-            self.notes.append(note)
+        self.note("recorder", f"{what}: {type(error).__name__}: {error}")
 
     def trace(self) -> dict:
         """The trace as schema.md describes it."""

@@ -10,7 +10,7 @@ from .hooks import Hooks
 from .recording import Recording
 
 NOTE = (
-    "uvloop: its I/O and its rounds cannot be seen; cancelled callbacks and timers stay on the"
+    "its I/O and its rounds cannot be seen; cancelled callbacks and timers stay on the"
     " lists; an eager task is seen from its second step on"
 )
 
@@ -18,10 +18,10 @@ NOTE = (
 class Wrapped:
     """A callback on its way into uvloop, with what the hooks read of a handle."""
 
-    __slots__ = ("_callback", "_cancelled", "_hooks", "_is_timer", "_loop")
+    __slots__ = ("_args", "_callback", "_cancelled", "_hooks", "_is_timer", "_loop")
 
-    def __init__(self, hooks: Hooks, loop, callback, is_timer: bool = False) -> None:
-        self._hooks, self._loop, self._callback = hooks, loop, callback
+    def __init__(self, hooks: Hooks, loop, callback, args: tuple, is_timer: bool = False) -> None:
+        self._hooks, self._loop, self._callback, self._args = hooks, loop, callback, args
         self._is_timer, self._cancelled = is_timer, False
 
     def __call__(self, *arguments):
@@ -39,7 +39,7 @@ class Wrapped:
 def install(recording: Recording, hooks: Hooks) -> None:
     """Wrap the public scheduling methods of uvloop.Loop."""
     cls = uvloop.Loop
-    recording.notes.append(NOTE)
+    recording.note("uvloop", NOTE)
     for name in ("call_soon", "call_soon_threadsafe"):
         setattr(cls, name, _soon(hooks, getattr(cls, name)))
     cls.call_later = _later(hooks, cls.call_later)
@@ -47,7 +47,7 @@ def install(recording: Recording, hooks: Hooks) -> None:
 
 def _soon(hooks: Hooks, schedule):
     def call_soon(self, callback, *args, context=None):
-        wrapped = Wrapped(hooks, self, callback)
+        wrapped = Wrapped(hooks, self, callback, args)
         with hooks.recording.lock:
             handle = schedule(self, wrapped, *args, context=context)
             hooks.scheduled(wrapped, callback, args)
@@ -59,7 +59,7 @@ def _soon(hooks: Hooks, schedule):
 
 def _later(hooks: Hooks, schedule):
     def call_later(self, delay, callback, *args, context=None):
-        wrapped = Wrapped(hooks, self, callback, is_timer=True)
+        wrapped = Wrapped(hooks, self, callback, args, is_timer=True)
         hooks.timer_set(wrapped, self, self.time() + delay, callback, args)
         return schedule(self, delay, wrapped, *args, context=context)
 

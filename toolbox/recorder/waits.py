@@ -63,6 +63,7 @@ OPAQUE = {
     "anext_awaitable",
     "coroutine_wrapper",
 }
+MAY_END = ("Queue.get", "Queue.put", "Barrier.wait")  # by shutdown(); by abort() or reset()
 DEEPEST = 200
 
 
@@ -150,6 +151,7 @@ class Waits:
         self.timeouts: dict[int | None, list[int]] = {}  # lane → its asyncio.timeout()s' timers
         self._timers: dict[int, tuple[weakref.ref, int]] = {}  # id(future) → timer
         self._jobs: dict[int, tuple[weakref.ref, int]] = {}  # id(future) → job
+        self._owners: dict[int, weakref.ref] = {}  # lane → the queue or barrier that it waits at
 
     def waiting(self, task) -> dict:
         """The `w` of schema.md; a mistake of ours is noted and hides no event."""
@@ -171,15 +173,15 @@ class Waits:
             if found.get("kind") not in ("yield", "sleep", None):
                 found = {name: found[name] for name in found if name != "kind"}
             return {**found, "kind": "yield"}
-        found = dict(found)
+        found, lane = dict(found), self.recording.lane(task)
         if site.known is not None:
-            self._look_inside(site.name, frames[site.known], found)
+            self._look_inside(site.name, frames[site.known], found, lane)
         self._look_at(future, found)
-        if self.timeouts and (limits := self.timeouts.get(self.recording.lane(task))):
+        if self.timeouts and (limits := self.timeouts.get(lane)):
             found["timeout"] = limits[-1]
         return found
 
-    def _look_inside(self, name: str, frame, found: dict) -> None:
+    def _look_inside(self, name: str, frame, found: dict, lane: int | None) -> None:
         """Objects in the local variables of asyncio's function."""
         kind = found["kind"]
         if kind in ("thread", "process"):
@@ -191,6 +193,7 @@ class Waits:
             found["on"] = self._lanes(local["self"]._tasks)
         elif name == "_wait":
             found["on"] = self._lanes(local["fs"])
+            found["until"] = local["return_when"]
         elif name in ("_cancel_and_wait", "wait_for"):
             found["on"] = self._lanes([local["fut"]])
         elif name.startswith("_AsCompletedIterator"):
@@ -198,6 +201,16 @@ class Waits:
         elif (owner := local.get("self")) is not None and not name.startswith(SOCKET):
             if kind != "io" or name.startswith("StreamReader"):
                 found["obj"] = self.recording.object(owner)
+            if name in MAY_END:
+                self._owners[lane] = weakref.ref(owner)
+
+    def ends(self, lane: int) -> str | None:
+        """Whether the lane is woken because what it waits at is over: `how` of schema.md."""
+        owner = self._owners.pop(lane, lambda: None)()
+        if getattr(owner, "_is_shutdown", False):
+            return "shutdown"
+        state = getattr(owner, "_state", None)
+        return "broken" if getattr(state, "name", None) in ("BROKEN", "RESETTING") else None
 
     def _look_at(self, future, found: dict) -> None:
         """What the future itself tells."""
@@ -219,13 +232,14 @@ class Waits:
         found.setdefault("kind", "future")
 
     def _timed(self, timer: int, found: dict) -> None:
-        if found.get("kind") in ("wait", "task") or found.get("api") == "wait_for":
+        if found.get("kind") in ("wait", "task"):
             found["timeout"] = timer
         else:
             found["timer"] = timer
 
     def _lanes(self, things) -> list[int]:
-        lanes = (self.recording.lane(thing) for thing in things)
+        """Of the tasks that are not done yet."""
+        lanes = (self.recording.lane(thing) for thing in things if not thing.done())
         return sorted(lane for lane in lanes if lane is not None)
 
     # ── futures and their timers and jobs ──

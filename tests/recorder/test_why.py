@@ -103,10 +103,12 @@ def test_a_wake_says_what_came_of_the_wait(script, recorded):
                 await asyncio.sleep(0)
             async def main():
                 made = asyncio.get_running_loop().create_future()
+                lost = asyncio.get_running_loop().create_future()
                 barrier, other = asyncio.Barrier(3), asyncio.Barrier(3)
                 coros = [task(), gather(), future(made), thread(), late(barrier), late(other)]
-                coros += [sleeper(), sleeper(), ready()]
+                coros += [sleeper(), sleeper(), ready(), future(lost)]
                 names = "task gather future thread aborted reset sleeper never ready".split()
+                names.append("cancelled")
                 queue, little = asyncio.Queue(), asyncio.Queue(1)
                 little.put_nowait(1)
                 if hasattr(queue, "shutdown"):
@@ -119,6 +121,7 @@ def test_a_wake_says_what_came_of_the_wait(script, recorded):
                 await asyncio.sleep(0)
                 tasks["ready"].cancel()
                 made.set_exception(KeyError("k"))
+                lost.cancel()
                 await barrier.abort()
                 await other.reset()
                 if hasattr(queue, "shutdown"):
@@ -138,7 +141,8 @@ def test_a_wake_says_what_came_of_the_wait(script, recorded):
         "future": ("wake", "KeyError('k')", None),
         "aborted": ("wake", None, "broken"),
         "reset": ("wake", None, "broken"),
-        "sleeper": ("cancel", None, None),
+        "sleeper": ("cancel", None, "request"),
+        "cancelled": ("cancel", None, None),
         "ready": ("yield", None, None),
     }
     if sys.version_info >= (3, 13):

@@ -90,8 +90,11 @@ class Hooks:
             why = why if _is_suspended(task) else "create"
         exc = how = None
         if arguments:
-            exc = None if why == "cancel" else _error_in(arguments[0])
             how = self.waits.ends(lane)
+            if why == "cancel":  # by cancel() of this task, or of what it waits for alone?
+                how = "request" if task.cancelling() else None
+            else:
+                exc = _error_in(arguments[0])
         ev.append(("soon", recording.now(), h, lane, None, why, recording.by(), loop, exc, how))
         return handle
 

@@ -190,14 +190,14 @@ class Waits:
         if kind == "sleep":
             found["delay"] = _number(local.get("delay"))
         elif kind == "taskgroup":
-            found["on"] = self._lanes(local["self"]._tasks)
+            self._awaited(local["self"]._tasks, found)
         elif name == "_wait":
-            found["on"] = self._lanes(local["fs"])
+            self._awaited(local["fs"], found)
             found["until"] = local["return_when"]
         elif name in ("_cancel_and_wait", "wait_for"):
-            found["on"] = self._lanes([local["fut"]])
+            self._awaited([local["fut"]], found)
         elif name.startswith("_AsCompletedIterator"):
-            found["on"] = self._lanes(local["self"]._todo)
+            self._awaited(local["self"]._todo, found)
         elif (owner := local.get("self")) is not None and not name.startswith(SOCKET):
             if kind != "io" or name.startswith("StreamReader"):
                 found["obj"] = self.recording.object(owner)
@@ -217,18 +217,19 @@ class Waits:
         kind = found.get("kind")
         if hasattr(future, "get_coro"):
             found.setdefault("kind", "task")
-            found["on"] = self._lanes([future])
+            self._awaited([future], found)
         elif hasattr(future, "_children"):
             found.setdefault("kind", "gather")
             found.setdefault("api", "gather")
-            found["on"] = self._lanes(future._children)
+            self._awaited(future._children, found)
         elif (timer := self._linked(self._timers, future)) is not None:
             self._timed(timer, found)
         elif (job := self._linked(self._jobs, future)) is not None:
             found["kind"] = "process" if job < 0 else kind or "thread"
             found["job"] = abs(job)
         elif kind is None and (inner := _shielded(future)) is not None:
-            found.update(kind="task", api="shield", on=self._lanes([inner]))
+            found.update(kind="task", api="shield")
+            self._awaited([inner], found)
         found.setdefault("kind", "future")
 
     def _timed(self, timer: int, found: dict) -> None:
@@ -237,10 +238,12 @@ class Waits:
         else:
             found["timer"] = timer
 
-    def _lanes(self, things) -> list[int]:
-        """Of the tasks that are not done yet."""
-        lanes = (self.recording.lane(thing) for thing in things if not thing.done())
-        return sorted(lane for lane in lanes if lane is not None)
+    def _awaited(self, things, found: dict) -> None:
+        """The lanes of those that are not done yet; if some have none, how many there are."""
+        lanes = [self.recording.lane(thing) for thing in things if not thing.done()]
+        found["on"] = sorted(lane for lane in lanes if lane is not None)
+        if len(found["on"]) < len(lanes):
+            found["count"] = len(lanes)
 
     # ── futures and their timers and jobs ──
 

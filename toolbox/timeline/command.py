@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from . import page, perfetto, reading, terminal
+from . import page, perfetto, reading, remarks, terminal
 
 USAGE = (
     "python tutorial.py trace [--time] [--open] [--json 文件] [--perfetto 文件] 课或脚本 [-- 参数]"
@@ -76,7 +76,7 @@ def show(recorded: Path, asked: Asked, out: TextIO | None = None) -> None:
     short = reading.shorten(trace)
     print(file=out)
     terminal.show(short.trace, out, by_time=asked.by_time)
-    for sentence in _remarks(trace, short):
+    for sentence, _ in remarks.remarks(trace, short):
         print(sentence, file=out)
     if not trace["tasks"]:
         print("没有看到任务、greenlet 或生成器：脚本没有用到它们，或者没有走到那里", file=out)
@@ -89,17 +89,6 @@ def show(recorded: Path, asked: Asked, out: TextIO | None = None) -> None:
     if "perfetto" in asked.files:
         text = json.dumps(perfetto.convert(trace), ensure_ascii=False)
         _write("给 ui.perfetto.dev 的文件", Path(asked.files["perfetto"]), text, out)
-
-
-def _remarks(trace: dict, short: reading.Shortened):
-    if trace["truncated"]:
-        yield f"录像到上限为止：录了 {len(trace['ev'])} 个事件，之后的没有录"
-    if short.cut:
-        shown = len(short.trace["ev"])
-        yield f"太长了：只画出前 {shown} 个事件，一共 {short.events} 个"
-    elif short.lines is not None:
-        yield f"太长了：任务每跑一次只画开头 {short.lines} 行，切换和等待都在"
-    yield from trace.get("notes", [])
 
 
 def _write(what: str, path: Path, text: str, out: TextIO) -> bool:

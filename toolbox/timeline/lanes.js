@@ -295,9 +295,9 @@ const timeline = {
 
   drawEnd(context, T, top) {
     const spans = spansOf[T];
-    const { state } = LANES[T];
-    const mark = { done: "✓", error: "✗", cancelled: "⊘" }[state];
-    if (!mark || !spans.length || TRACE.cut) return;
+    const state = TRACE.ends[T]; // as far as it is shown
+    const mark = { done: "✓", error: "✗", cancelled: "⊘", gone: "∅" }[state];
+    if (!mark || !spans.length) return;
     context.fillStyle = state === "done" ? this.colours.soft : this.colours.sync;
     context.fillText(mark, this.x(spans.at(-1).last) - this.left + 5, top + ROW / 2 + 0.5);
   },

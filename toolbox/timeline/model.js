@@ -19,6 +19,9 @@ for (const event of EVENTS) {
 const JOBS = new Map(EVENTS.filter((event) => event.k === "job").map((event) => [event.j, event]));
 const OUTPUT = EVENTS.filter((event) => event.k === "out" && event.text);
 
+// Whose line it is that runs outside any lane: a thread's, a callback's, the program's.
+const runnerOf = (event) => event.by?.thread ?? event.by?.h ?? "";
+
 class State {
   constructor(from) {
     this.ready = new Map(from ? [...from.ready].map(([loop, queue]) => [loop, [...queue]]) : []);
@@ -28,7 +31,8 @@ class State {
     this.frames = from ? [...from.frames] : []; // what runs: {T, h, cb, L, in}, oldest first
     this.asleep = new Map(from?.asleep); // loop → the poll event in which it sleeps
     this.outputs = from?.outputs ?? 0;
-    this.line = from?.line ?? null; // the program's own line, outside any lane
+    this.lines = new Map(from?.lines); // who runs outside any lane → [file, line]
+    this.vague = from ? [...from.vague] : []; // lines that are followed by some that are left out
   }
 
   queue(loop = 0) {
@@ -50,6 +54,10 @@ class State {
 
   apply(event) {
     const { k, h, T, L } = event;
+    for (const line of this.vague.splice(0)) {
+      if (line.T == null) this.lines.delete(runnerOf(line));
+      else this.lanes[line.T] = { ...this.lanes[line.T], line: null };
+    }
     const lane = T == null ? null : this.lanes[T];
     switch (k) {
       case "new":
@@ -58,6 +66,7 @@ class State {
       case "soon":
         this.queue(L).push({ h, T, cb: event.cb });
         if (lane && lane.s !== "run") this.set(T, { s: "ready", was: lane.w, why: event.why });
+        if (!lane && event.by?.thread) this.knock(event);
         break;
       case "io":
         this.queue(L).push({ h, cb: event.cb, io: true });
@@ -91,7 +100,8 @@ class State {
         break;
       case "line":
         if (lane) this.lanes[T] = { ...lane, line: [event.f, event.l] };
-        else this.line = [event.f, event.l];
+        else this.lines.set(runnerOf(event), [event.f, event.l]);
+        if (event.more) this.vague.push(event);
         break;
       case "out":
         if (event.text) this.outputs++;
@@ -102,14 +112,20 @@ class State {
       case "thr+":
         this.jobs.set(event.j, { ...this.jobs.get(event.j), ...event, started: event.t });
         break;
-      case "thr-":
-        // The executor may call the job done before its thread has left it.
-        if (this.jobs.has(event.j))
-          this.jobs.set(event.j, { ...this.jobs.get(event.j), finished: event.t });
-        break;
       case "jobdone":
-        this.jobs.delete(event.j);
+        if (event.state === "cancelled") this.jobs.delete(event.j);
+        else this.jobs.set(event.j, { ...this.jobs.get(event.j), finished: event.by?.thread ?? true });
         break;
+      case "gone":
+        this.set(T, { s: "gone", line: null });
+        break;
+    }
+  }
+
+  // The first callback that a thread queues after it finished a job fetches the result.
+  knock({ h, by }) {
+    for (const [j, job] of this.jobs) {
+      if (job.finished === by.thread && job.knock == null) return this.jobs.set(j, { ...job, knock: h });
     }
   }
 
@@ -133,8 +149,11 @@ class State {
     const same = (frame) => (event.T != null ? frame.T === event.T : frame.h === event.h);
     const at = this.frames.findLastIndex(same);
     if (at >= 0) this.frames.splice(at, 1);
-    if (event.T == null) return;
-    const { T, w, state } = event;
+    const { h, T, w, state } = event;
+    if (T == null) {
+      for (const [j, job] of this.jobs) if (h != null && job.knock === h) this.jobs.delete(j);
+      return;
+    }
     if (state === "wait") this.set(T, { s: w?.kind === "yield" ? "ready" : "wait", w });
     else this.set(T, { s: state, result: event.result, exc: event.exc, line: null });
   }

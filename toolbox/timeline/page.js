@@ -32,14 +32,15 @@ function chip(T, extra = "") {
 }
 
 function callbackChip(entry) {
-  const parts = entry.wakes != null ? [W.timerCallback, " → ", make("b", "", TRACE.names[entry.wakes])] : render(callbackName(entry));
-  return make("span", "chip plain", ...parts);
+  const timer = timerOf(entry);
+  const parts = isOwn(timer) ? [W.timerCallback, " → ", lane(timer.T)] : callbackName(entry);
+  return make("span", "chip plain", ...render(parts, (T) => make("b", "", TRACE.names[T])));
 }
 
 // A sentence's parts as elements.
-function render(parts) {
+function render(parts, ofLane = chip) {
   return parts.map((part) =>
-    typeof part === "string" ? part : part.code != null ? make("code", "", part.code) : chip(part.T),
+    typeof part === "string" ? part : part.code != null ? make("code", "", part.code) : ofLane(part.T),
   );
 }
 
@@ -69,6 +70,8 @@ const MOST_READY = 16;
 const MOST_TIMERS = 8;
 
 function showRunning(state) {
+  const event = EVENTS[STEPS[step]];
+  const outside = event.T == null && ["line", "out"].includes(event.k);
   const parts = [];
   for (const [L, frame] of state.running()) {
     parts.push(...loopTag(L));
@@ -76,16 +79,17 @@ function showRunning(state) {
     for (const outer of around) {
       parts.push(outer.T != null ? chip(outer.T, "behind") : callbackChip(outer), make("span", "arrow", "▸"));
     }
-    parts.push(frame.T != null ? chip(frame.T, "now") : callbackChip({ ...ORIGIN.get(frame.h), ...frame, wakes: ORIGIN.get(frame.h)?.k === "timer" ? ORIGIN.get(frame.h).T : null }));
-    const at = frame.T != null ? state.lanes[frame.T].line : null;
-    if (at) parts.push(make("code", "where", shorten(sourceOf(...at), 60)));
+    parts.push(frame.T != null ? chip(frame.T, "now") : callbackChip({ ...ORIGIN.get(frame.h), ...frame }));
+    parts.push(...where(frame.T != null ? state.lanes[frame.T].line : state.lines.get(frame.h)));
   }
+  // A thread runs beside the loop.
+  if (outside && event.by?.thread) parts.push(make("span", "chip plain", W.thread(event.by.thread)), ...where(state.lines.get(event.by.thread)));
   const asleep = [...state.asleep.values()].filter((poll) => ![...state.running().keys()].includes(poll.L ?? 0));
   if (!parts.length && asleep.length) parts.push(...loopTag(asleep[0].L ?? 0), make("span", "asleep", `z z z · ${W.asleep}`));
-  const event = EVENTS[STEPS[step]];
-  const outside = ["line", "out"].includes(event.k) && event.T == null;
-  fill("running", parts, outside ? W.outside : W.nobody);
+  fill("running", parts, !TRACE.loops?.length ? W.program : outside ? W.outside : W.nobody);
 }
+
+const where = (at) => (at ? [make("code", "where", shorten(sourceOf(...at), 60))] : []);
 
 function showReady(state) {
   const parts = [];
@@ -106,7 +110,7 @@ function showTimers(state, now) {
     const bar = make("i", "bar");
     const share = timer.due > timer.set ? left / (timer.due - timer.set) : 0;
     bar.style.setProperty("--share", Math.min(1, share).toFixed(3));
-    const who = timer.T != null ? chip(timer.T) : make("span", "chip plain", ...render(callbackName(timer)));
+    const who = isOwn(timer) ? chip(timer.T) : callbackChip(timer);
     return make("div", "timer", who, bar, make("small", "", left > 0 ? W.left(duration(left)) : W.overdue));
   });
   if (timers.length > MOST_TIMERS) rows.push(make("small", "", W.more(timers.length - MOST_TIMERS)));
@@ -143,16 +147,40 @@ function outputPiece(index) {
   return piece;
 }
 
+// The last of them, as long as a learner may read back: [from, to) of OUTPUT, and how many
+// characters come with each piece and all that follow.
+const MOST_PIECES = 200;
+const MOST_CHARACTERS = 20_000;
+const printed = { from: 0, to: 0 };
+
 function showOutput(state) {
   const box = $("output");
-  while (box.children.length > state.outputs) box.lastChild.remove();
-  const grown = box.children.length < state.outputs;
-  const fresh = [];
-  for (let i = box.children.length; i < state.outputs; i++) fresh.push(outputPiece(i));
-  box.append(...fresh);
+  const to = state.outputs;
+  const from = firstPiece(to);
+  const pieces = box.querySelectorAll(".piece");
+  if (from >= printed.to || to <= printed.from) {
+    pieces.forEach((piece) => piece.remove());
+    printed.from = printed.to = from;
+  }
+  const grown = printed.to < to;
+  while (printed.to > to) box.lastChild.remove(), printed.to--;
+  while (printed.to < to) box.append(outputPiece(printed.to++));
+  while (printed.from < from) box.querySelector(".piece").remove(), printed.from++;
+  while (printed.from > from) box.firstChild.after(outputPiece(--printed.from));
+  const earlier = from ? W.earlier(from) : "";
+  if (box.firstChild.textContent !== earlier) box.firstChild.textContent = earlier;
   box.querySelector(".latest")?.classList.remove("latest");
   if (EVENTS[STEPS[step]].k === "out") box.lastChild?.classList.add("latest");
   if (grown) scrolls.set("output", () => scrollToLastLine(box));
+}
+
+function firstPiece(to) {
+  let from = to;
+  for (let room = MOST_CHARACTERS; from > 0 && to - from < MOST_PIECES; from--) {
+    room -= OUTPUT[from - 1].text.length;
+    if (room < 0 && from < to) break;
+  }
+  return from;
 }
 
 // So that no line is cut in half at the top: its padding, 3 px, and whole lines are out of view.
@@ -283,9 +311,8 @@ function marksOf(state, file) {
     }
   });
   const event = EVENTS[STEPS[step]];
-  if (event.T == null && ["line", "out"].includes(event.k) && state.line?.[0] === file) {
-    add(state.line[1], { T: null, as: "run" });
-  }
+  const at = ["line", "out"].includes(event.k) && event.T == null ? state.lines.get(runnerOf(event)) : null;
+  if (at?.[0] === file) add(at[1], { T: null, as: "run" });
   return marks;
 }
 
@@ -342,11 +369,12 @@ function markSource(state) {
 // The line that this step is about.
 function placeOf(state, event) {
   if (event.k === "line") return [event.f, event.l];
+  if (event.k === "out" && event.T == null) return state.lines.get(runnerOf(event)) ?? null;
   if (event.T == null) return event.at ?? null;
   const lane = state.lanes[event.T];
   const w = lane.w ?? lane.was;
   if (event.k === "soon" && event.why === "create") return LANES[event.T].at;
-  return lane.line ?? w?.at ?? null;
+  return lane.line ?? w?.at ?? LANES[event.T].at; // a library's: where the script made it
 }
 
 // Asking the browser for sizes would cost a layout of the whole file at each step.
@@ -374,54 +402,70 @@ function revealLine(number) {
 
 // ── labels of the lanes ──
 
-let shownLanes = [];
+const labels = new Map(); // lane → its label, for those in view
 
-// Those in view; when others come into view, the timeline asks for them.
+// When others come into view, the timeline asks for them.
 function showLabels(state) {
-  const children = $("labels").children;
   const [first, last] = timeline.rows();
-  for (let T = first; T <= last; T++) {
-    const now = state.lanes[T];
-    if (now === shownLanes[T]) continue;
-    const label = children[T + 1];
-    if (shownLanes[T]?.s !== now.s) {
-      label.dataset.state = now.s;
-      label.lastChild.textContent = W.states[now.s];
-      label.setAttribute("aria-label", W.laneLabel(TRACE.names[T], W.states[now.s]));
-    }
-    shownLanes[T] = now;
+  for (const [T, label] of labels) {
+    if (T >= first && T <= last) continue;
+    label.remove();
+    labels.delete(T);
   }
+  for (let T = first; T <= last; T++) {
+    if (!labels.has(T)) labels.set(T, makeLabel(T));
+    const label = labels.get(T);
+    const { s } = state.lanes[T];
+    if (label.dataset.state !== s) {
+      label.dataset.state = s;
+      label.lastChild.textContent = W.states[s];
+      label.setAttribute("aria-label", W.laneLabel(TRACE.names[T], W.states[s]));
+    }
+  }
+  const byTab = labels.has(timeline.chosen) ? timeline.chosen : first;
+  for (const [T, label] of labels) label.tabIndex = T === byTab ? 0 : -1;
+}
+
+function makeLabel(T) {
+  const { name, coro, at, def, ...other } = LANES[T];
+  const label = make("button", `label c${T % 8}`, make("b", "", String(T)), make("span", "name", name), make("small", ""));
+  label.type = "button";
+  label.dataset.lane = T;
+  label.style.top = `${AXIS + T * ROW}px`;
+  label.setAttribute("aria-pressed", timeline.chosen === T);
+  label.title = `${coro}${at ? ` (${at.join(":")})` : ""}${loops > 1 && !other.lane ? ` · ${W.loop(other.loop ?? 0)}` : ""}`;
+  label.classList.toggle("library", !def);
+  label.classList.toggle("striped", T % 2 === 1);
+  const next = Math.min(...[...labels.keys()].filter((other) => other > T));
+  $("labels").insertBefore(label, labels.get(next) ?? null);
+  return label;
 }
 
 function makeLabels() {
-  shownLanes = [];
-  const labels = LANES.map((lane, T) => {
-    const label = make("button", `label c${T % 8}`, make("b", "", String(T)), make("span", "name", lane.name), make("small", ""));
-    label.type = "button";
-    label.tabIndex = T === (timeline.chosen ?? 0) ? 0 : -1;
-    label.dataset.lane = T;
-    label.setAttribute("aria-pressed", timeline.chosen === T);
-    label.title = `${lane.coro}${lane.at ? ` (${lane.at.join(":")})` : ""}${loops > 1 && !lane.lane ? ` · ${W.loop(lane.loop ?? 0)}` : ""}`;
-    if (!lane.def) label.classList.add("library");
-    return label;
-  });
-  $("labels").replaceChildren(make("div", "spacer"), ...labels);
+  labels.clear();
+  const all = make("div", "all"); // as high as all of them
+  all.style.height = `${LANES.length * ROW}px`;
+  $("labels").replaceChildren(make("div", "spacer"), all);
 }
 
 function choose(T) {
-  const before = $("labels").children[(timeline.chosen ?? 0) + 1];
-  before?.setAttribute("aria-pressed", "false");
-  if (before) before.tabIndex = -1;
+  const hadFocus = $("labels").contains(document.activeElement);
+  labels.get(timeline.chosen)?.setAttribute("aria-pressed", "false");
   timeline.chosen = T;
-  const label = $("labels").children[(T ?? 0) + 1];
-  if (label) label.tabIndex = 0;
   if (T != null) {
-    label.setAttribute("aria-pressed", "true");
     timeline.reveal(T);
     settle();
   }
   timeline.draw();
+  labels.get(T)?.setAttribute("aria-pressed", "true");
+  if (hadFocus) labels.get(T)?.focus({ preventScroll: true });
   showChosen();
+}
+
+// Where the arrows begin: at the chosen task, else at the label that has the focus.
+function reached() {
+  const focused = document.activeElement.closest(".label")?.dataset.lane;
+  return timeline.chosen ?? (focused == null ? null : Number(focused));
 }
 
 // The task that Shift+arrows follow: the chosen one, else the one that this step is about.
@@ -500,6 +544,7 @@ function goToLine(number) {
     const n = (step + i) % STEPS.length;
     if (runs(n)) return show(n);
   }
+  $("sentence").textContent = W.neverRan(number);
 }
 
 let playing = null;
@@ -544,7 +589,7 @@ function setLanguage(words) {
   remember("language", W === ZH ? "zh" : "en");
   for (const element of document.querySelectorAll("[data-say]")) element.textContent = W[element.dataset.say];
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", W[element.dataset.label]);
-  const labels = { back: "back", first: "first", last: "last", scrub: "scrub", forward: "forward", "task-back": "taskBack", "task-forward": "taskForward", "zoom-in": "zoomIn", "zoom-out": "zoomOut", "help-button": "help", theme: "themeLabel", language: "languageLabel", source: "source", output: "output", labels: "lanes" };
+  const labels = { back: "back", first: "first", last: "last", scrub: "scrub", forward: "forward", "task-back": "taskBack", "task-forward": "taskForward", "zoom-in": "zoomIn", "zoom-out": "zoomOut", "help-button": "help", theme: "themeLabel", language: "languageLabel", source: "source", output: "output", labels: "lanes", controls: "controls" };
   for (const [id, key] of Object.entries(labels)) {
     $(id).setAttribute("aria-label", W[key]);
     if ($(id).tagName === "BUTTON") $(id).title = W[key];
@@ -553,7 +598,7 @@ function setLanguage(words) {
   $("language").textContent = W.other;
   $("theme").textContent = `◐ ${W.theme}`;
   $("zoom-fit").textContent = W.fit;
-  $("facts").textContent = W.facts(TRACE);
+  $("facts").textContent = W.facts(TRACE, LANES.length - TRACE.closing.length);
   $("keys").replaceChildren(...W.keys.flatMap(([keys, what]) => [make("dt", "", ...keys.split(" ").flatMap((key, i) => [i ? " " : "", make("kbd", "", key)])), make("dd", "", what)]));
   showAxis();
   showPlay();
@@ -569,17 +614,8 @@ function showAxis() {
 }
 
 function showNotes() {
-  const notes = [];
-  if (TRACE.cut) notes.push(W.notes.cut(EVENTS.length, TRACE.recorded));
-  else if (TRACE.lines != null) notes.push(W.notes.lines(TRACE.lines));
-  else if (EVENTS.some((event) => event.more)) notes.push(W.notes.more);
-  const none = LANES.length && !EVENTS.some((event) => event.k === "line");
-  if (none && (TRACE.cut || TRACE.lines == null)) notes.push(W.notes.noLines);
-  if (TRACE.truncated) notes.push(W.notes.truncated);
-  if (TRACE.died) notes.push(W.notes.died(TRACE.died));
-  notes.push(...(TRACE.notes ?? []));
-  $("notes").hidden = !notes.length;
-  $("notes").textContent = notes.join(" ");
+  $("notes").hidden = !TRACE.remarks.length;
+  $("notes").textContent = TRACE.remarks.map((remark) => remark[W === ZH ? 0 : 1]).join(" ");
 }
 
 function showLegend() {
@@ -730,11 +766,13 @@ function pickLine(number) {
   settle();
 }
 
+const SCROLLS = new Set(["ArrowUp", "ArrowDown", "PageUp", "PageDown", "Home", "End"]);
+
 const KEYS = {
   ArrowRight: (event) => (event.shiftKey ? sameTask(1) : show(step + 1)),
   ArrowLeft: (event) => (event.shiftKey ? sameTask(-1) : show(step - 1)),
-  ArrowDown: () => choose(Math.min(LANES.length - 1, (timeline.chosen ?? -1) + 1)),
-  ArrowUp: () => choose(Math.max(0, (timeline.chosen ?? LANES.length) - 1)),
+  ArrowDown: () => choose(Math.min(LANES.length - 1, (reached() ?? -1) + 1)),
+  ArrowUp: () => choose(Math.max(0, (reached() ?? LANES.length) - 1)),
   PageDown: () => show(step + 10),
   PageUp: () => show(step - 10),
   Home: () => show(0),
@@ -756,6 +794,7 @@ function key(event) {
   const { target } = event;
   if (target.matches("button") && event.key === " ") return;
   if (target.matches("input") && ["ArrowUp", "ArrowDown"].includes(event.key)) return;
+  if (target === $("output") && SCROLLS.has(event.key)) return;
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!action || !LANES.length && ["ArrowDown", "ArrowUp"].includes(event.key)) return;
   event.preventDefault();
@@ -765,6 +804,7 @@ function key(event) {
 // ── begin ──
 
 function begin() {
+  $("output").append(make("span", "earlier"));
   $("script").textContent = [TRACE.script, ...(TRACE.argv ?? [])].join(" ");
   $("scrub").max = Math.max(STEPS.length, 1);
   const names = Object.keys(TRACE.src);

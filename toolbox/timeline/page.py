@@ -5,36 +5,49 @@ trace itself, plus what reading.py knows about it: steps, spans, names.
 """
 
 import html
+import itertools
 import json
 import re
 from pathlib import Path
 
-from . import reading
+from . import reading, remarks
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("model.js", "words.js", "lanes.js", "page.js")
+SCRIPTS = ("model.js", "words.js", "zh.js", "en.js", "lanes.js", "page.js")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 # Of a wait, what is the same each time a task waits at the same place.
 _FIXED = ("kind", "at", "expr", "stack", "api")
 _MOST_AWAITED = 20  # of the lanes that one lane waits for
 
+# A page of 20,000 events is at most 3 MB; this is what else may be in it.
+MOST_PRINTED = 300_000  # characters
+MOST_SOURCE = 300_000
+MOST_LINES = 5_000  # of one file: each is an element
+LONGEST_LINE = 1_000
+
 
 def build(trace: dict, *, limit: int = reading.LIMIT) -> str:
     """The page for a trace, as text. More than `limit` events are shortened, and it says so."""
     short = reading.shorten(trace, limit)
+    shown, said = short.trace, remarks.remarks(trace, short)
+    events = _cut_output(shown["ev"], said)
+    ends = reading.ends(events)
+    lanes = shown["tasks"]
     data = {
-        **{key: value for key, value in short.trace.items() if key != "ev"},
-        **_compact(short.trace["ev"]),
-        "steps": reading.steps(short.trace),
-        "spans": [
-            [span.lane, span.state, span.first, span.last] for span in reading.spans(short.trace)
-        ],
-        "names": reading.names(short.trace),
+        **{key: value for key, value in shown.items() if key not in ("ev", "src", "notes")},
+        **_compact(events),
+        "src": _cut_source(trace, said),
+        "steps": reading.steps(shown),
+        "spans": [[span.lane, span.state, span.first, span.last] for span in reading.spans(shown)],
+        "ends": [ends.get(lane["id"]) for lane in lanes],
+        "closing": [lane["id"] for lane in lanes if reading.is_closing(lane)],
+        "names": reading.names(shown),
+        "internal": sorted(
+            {cb for event in events if (cb := event.get("cb")) and reading.is_internal(cb)}
+        ),
         "groups": reading.GROUPS,
-        "recorded": short.events,
-        "lines": short.lines,
-        "cut": short.cut,
+        "remarks": said,
     }
     parts = {
         "title": html.escape(trace["script"]),
@@ -47,6 +60,38 @@ def build(trace: dict, *, limit: int = reading.LIMIT) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
+def _cut_output(events: list[dict], said: list) -> list[dict]:
+    """All that was printed, each time as much as there is room for."""
+    longest = max((len(event["text"]) for event in events if event["k"] == "out"), default=0)
+    most = longest
+    while sum(min(len(event.get("text", "")), most) for event in events) > MOST_PRINTED:
+        most //= 2
+    if most == longest:
+        return events
+    said.append(remarks.output(most))
+    return [
+        {**event, "text": event["text"][:most] + "…\n"}
+        if len(event.get("text", "")) > most
+        else event
+        for event in events
+    ]
+
+
+def _cut_source(trace: dict, said: list) -> dict[str, list[str]]:
+    """The beginning of each file, the script's own first, as long as there is room."""
+    room, kept, cut = MOST_SOURCE, {}, []
+    for name in sorted(trace["src"], key=lambda name: (name != trace["script"], name)):
+        lines = [line[:LONGEST_LINE] for line in trace["src"][name][:MOST_LINES]]
+        sizes = itertools.accumulate(len(line) + 4 for line in lines)
+        kept[name] = lines[: sum(size <= room for size in sizes)]
+        room -= sum(len(line) + 4 for line in kept[name])
+        if len(kept[name]) < len(trace["src"][name]):
+            cut.append(name)
+    if cut:
+        said.append(remarks.source(cut))
+    return {name: kept[name] for name in trace["src"]}
+
+
 def _compact(events: list[dict]) -> dict:
     """The events with each place of waiting written once: `w` becomes {p: number, …}."""
     places: dict[str, int] = {}
@@ -57,7 +102,7 @@ def _compact(events: list[dict]) -> dict:
             number = places.setdefault(fixed, len(places))
             changing = {key: value for key, value in wait.items() if key not in _FIXED}
             if len(on := wait.get("on", [])) > _MOST_AWAITED:
-                changing.update(on=on[:_MOST_AWAITED], count=len(on))
+                changing.update(on=on[:_MOST_AWAITED], count=wait.get("count", len(on)))
             event = {**event, "w": {"p": number, **changing}}
         compact.append(event)
     return {"ev": compact, "places": [json.loads(place) for place in places]}

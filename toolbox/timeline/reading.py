@@ -66,6 +66,17 @@ def is_closing(lane: dict) -> bool:
     return lane["coro"].startswith("BaseEventLoop.shutdown_")
 
 
+def ends(events: list[dict]) -> dict[int, str]:
+    """How lanes ended, as far as these events show it: done, error, cancelled, gone."""
+    found = {}
+    for event in events:
+        if event["k"] == "end" and event.get("T") is not None and event["state"] != "wait":
+            found[event["T"]] = event["state"]
+        elif event["k"] == "gone":
+            found[event["T"]] = "gone"
+    return found
+
+
 def is_internal(callback: str | None) -> bool:
     """Whether the callback belongs to asyncio or a library rather than to the learner."""
     return callback is None or _INTERNAL.search(callback) is not None
@@ -138,7 +149,7 @@ def _is_step(event: dict, source: dict, user_handles: set, timers: set) -> bool:
         return kind in ("run", "timer", "tcancel") and event.get("h") in timers
     if kind == "end":
         return event.get("T") is not None
-    return kind in ("due", "job", "thr+", "thr-", "jobdone")
+    return kind in ("due", "job", "thr+", "thr-", "jobdone", "gone")
 
 
 def _source_line(event: dict, source: dict) -> str:
@@ -188,7 +199,7 @@ def spans(trace: dict) -> list[Span]:
             case "end" if event["state"] == "wait":
                 wait = event.get("w") or {"kind": "future"}
                 change(lane, index, READY if wait["kind"] == "yield" else wait["kind"], wait)
-            case "end":
+            case "end" | "gone":
                 change(lane, index, None)
     for lane in list(now):
         change(lane, len(events) - 1, None)
@@ -241,14 +252,18 @@ def _merged(events: list[dict]) -> list[dict]:
 
 
 def _with_few_lines(events: list[dict], lines: int) -> list[dict]:
-    """The first `lines` lines after each switch; all other events."""
-    kept, seen = [], Counter()
+    """The first `lines` lines after each switch, the last of them with `more`; all other events."""
+    kept, seen, last = [], Counter(), {}
     for event in events:
+        lane = event.get("T")
         if event["k"] == "line":
-            seen[event["T"]] += 1
-            if seen[event["T"]] > lines:
+            seen[lane] += 1
+            if seen[lane] > lines:
+                if lane in last:
+                    kept[last[lane]] = {**kept[last[lane]], "more": True}
                 continue
+            last[lane] = len(kept)
         elif event["k"] in ("run", "end"):
-            seen[event.get("T")] = 0
+            seen[lane] = 0
         kept.append(event)
     return kept

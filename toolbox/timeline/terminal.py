@@ -64,10 +64,10 @@ ENGLISH = {
     "io": "I/O",
     "turn": "switched away",
 }
-ENDS = {"done": "✓", "error": "✗", "cancelled": "⊘"}
-ASCII_ENDS = {"done": "+", "error": "!", "cancelled": "x"}
-END_COLOURS = {"done": "1;32", "error": "1;31", "cancelled": "1;33"}
-END_WORDS = {"done": "完成", "error": "失败", "cancelled": "被取消"}
+ENDS = {"done": "✓", "error": "✗", "cancelled": "⊘", "gone": "∅"}
+ASCII_ENDS = {"done": "+", "error": "!", "cancelled": "x", "gone": "0"}
+END_COLOURS = {"done": "1;32", "error": "1;31", "cancelled": "1;33", "gone": "90"}
+END_WORDS = {"done": "完成", "error": "失败", "cancelled": "被取消", "gone": "被回收"}
 
 WIDEST_NAME = 20
 MOST_LANES = 40
@@ -159,12 +159,14 @@ class _Drawing:
         self.glyphs = ASCII if ascii_only else GLYPHS
         self.ends = ASCII_ENDS if ascii_only else ENDS
         self.names = list(map(printable, reading.names(trace)))
-        drawn = [self.names[lane["id"]] for lane in trace["tasks"] if not reading.is_closing(lane)]
         self.steps = reading.steps(trace)
+        self.ended = reading.ends(trace["ev"])
         self.spans: dict[int, list[Span]] = {}
         for span in reading.spans(trace):
             self.spans.setdefault(span.lane, []).append(span)
-        widest = max(map(columns, drawn), default=0)
+        self.lanes = [lane["id"] for lane in trace["tasks"] if not reading.is_closing(lane)]
+        self.drawn = self._most_telling()
+        widest = max((columns(self.names[lane]) for lane in self.drawn), default=0)
         self.name_width = min(widest, WIDEST_NAME, width // 3)
         self.bar = width - self.name_width - 3
         self._step_of = self._count_steps()
@@ -174,24 +176,23 @@ class _Drawing:
         yield from self._head()
         if not self.trace["tasks"]:
             return
-        lanes = [lane["id"] for lane in self.trace["tasks"] if not reading.is_closing(lane)]
         yield self._axis()
-        for lane in self._most_telling(lanes):
+        for lane in self.drawn:
             name = clip(self.names[lane], self.name_width)
             if self.ascii:
                 name = name.replace("…", "~")
             yield f"{name} {'|' if self.ascii else '│'}{self._bar(lane)}"
-        if (rest := len(lanes) - MOST_LANES) > 0:
+        if (rest := len(self.lanes) - MOST_LANES) > 0:
             yield self._say(f"……还有 {rest} 条没有画，网页里都有", f"... and {rest} more lanes")
         yield from self._legend()
 
-    def _most_telling(self, lanes: list[int]) -> list[int]:
+    def _most_telling(self) -> list[int]:
         """As many lanes as fit: the script's own before a library's, then those that do most."""
 
         def telling(lane: int) -> tuple[bool, int]:
             return self.trace["tasks"][lane]["def"] is not None, len(self.spans.get(lane, []))
 
-        return sorted(sorted(lanes, key=telling, reverse=True)[:MOST_LANES])
+        return sorted(sorted(self.lanes, key=telling, reverse=True)[:MOST_LANES])
 
     # x
 
@@ -223,9 +224,7 @@ class _Drawing:
 
     def _head(self):
         trace = self.trace
-        kinds = Counter(
-            lane.get("lane", "task") for lane in trace["tasks"] if not reading.is_closing(lane)
-        )
+        kinds = Counter(trace["tasks"][lane].get("lane", "task") for lane in self.lanes)
         zh = {"task": "个任务", "greenlet": "个 greenlet", "generator": "个生成器"}
         en = {"task": "tasks", "greenlet": "greenlets", "generator": "generators"}
         count = self._say(
@@ -277,8 +276,8 @@ class _Drawing:
         if self._is_crowded(spans):
             for column, kind in self._mostly(spans):
                 cells[column] = (self.glyphs[kind], kind)
-        state = self.trace["tasks"][lane]["state"]
-        if spans and state in self.ends:
+        state = self.ended.get(lane)
+        if spans and state:
             last = max(index for index, cell in enumerate(cells) if cell[1]) + 1
             cells[min(last, self.bar - 1)] = (self.ends[state], f"end {state}")
         return self._paint(cells)
@@ -340,14 +339,10 @@ class _Drawing:
         return text.rstrip() if not before else text + "\033[0m"
 
     def _legend(self):
-        used = [
-            kind
-            for kind in GLYPHS
-            if any(group(span.state) == kind for spans in self.spans.values() for span in spans)
-        ]
+        used = {group(span.state) for lane in self.drawn for span in self.spans.get(lane, [])}
         words = WORDS if self.chinese else ENGLISH
-        parts = [(self.glyphs[kind], words[kind], COLOURS[kind]) for kind in used]
-        states = {lane["state"] for lane in self.trace["tasks"]}
+        parts = [(self.glyphs[kind], words[kind], COLOURS[kind]) for kind in GLYPHS if kind in used]
+        states = {self.ended.get(lane) for lane in self.drawn}
         parts += [
             (self.ends[state], END_WORDS[state] if self.chinese else state, END_COLOURS[state])
             for state in self.ends

@@ -26,7 +26,11 @@ def test_well_formed(recorded, file):
     trace = recorded(file)
     converted = json.loads(json.dumps(perfetto.convert(trace)))
     tracks = {event["tid"] for event in of(converted, "M")}
-    assert tracks == set(range(len(trace["tasks"]) + 1))
+    threads = {event["thread"] for event in trace["ev"] if event["k"] == "thr+"}
+    assert tracks == set(range(len(trace["tasks"]) + 1 + len(threads)))
+    jobs = [event for event in of(converted, "X") if event["cat"] == "thread"]
+    assert len(jobs) == sum(event["k"] == "thr-" for event in trace["ev"])
+    assert not threads & {"program", *(lane["name"] for lane in trace["tasks"])}
     for event in converted["traceEvents"]:
         assert event["tid"] in tracks
         if event["ph"] != "M":

@@ -1,7 +1,7 @@
-"""A trace in Chrome's trace format, for https://ui.perfetto.dev: one track per lane.
+"""A trace in Chrome's trace format, for https://ui.perfetto.dev: a track for each lane and thread.
 
-Runs and waits are slices, output and new timers are instants, and an arrow (a flow) leads from who
-woke a lane to the run that follows.
+Runs, waits and a thread's jobs are slices, output and new timers are instants, and an arrow (a
+flow) leads from who woke a lane to the run that follows.
 """
 
 from . import reading
@@ -14,14 +14,19 @@ PROGRAM = 0  # the track of what no lane did
 def convert(trace: dict) -> dict:
     """The JSON object that Perfetto opens; the trace is not shortened."""
     names = reading.names(trace)
+    jobs = [event for event in trace["ev"] if event["k"] in ("thr+", "thr-")]
+    threads: dict[str, int] = {}  # thread → its track, behind those of the lanes
+    for event in jobs:
+        threads.setdefault(event["thread"], 1 + len(names) + len(threads))
     return {
         "displayTimeUnit": "ms",
         "otherData": {"script": trace["script"], "python": trace["python"]},
         "traceEvents": [
-            *_tracks(trace, names),
+            *_tracks(trace, [*names, *threads]),
             *_slices(trace, names),
+            *_jobs(jobs, threads),
             *_flows(trace["ev"]),
-            *_instants(trace["ev"]),
+            *_instants(trace["ev"], threads),
         ],
     }
 
@@ -56,6 +61,25 @@ def _slices(trace: dict, names: list[str]):
         }
 
 
+def _jobs(events: list[dict], threads: dict[str, int]):
+    """What a thread does between the begin and the end of a job."""
+    began: dict[int, int] = {}
+    for event in events:
+        if event["k"] == "thr+":
+            began[event["j"]] = event["t"]
+        elif event["j"] in began:
+            start = began.pop(event["j"])
+            yield {
+                "ph": "X",
+                "pid": PROCESS,
+                "tid": threads[event["thread"]],
+                "ts": start,
+                "dur": event["t"] - start,
+                "cat": "thread",
+                "name": event.get("fn") or "job",
+            }
+
+
 def _arguments(wait: dict) -> dict:
     values = {key: wait[key] for key in ("kind", "expr", "api", "obj", "delay") if key in wait}
     if at := wait.get("at"):
@@ -80,7 +104,7 @@ def _flows(events: list[dict]):
         yield {**common, "ph": "f", "bp": "e", "tid": _track(run["T"]), "ts": run["t"]}
 
 
-def _instants(events: list[dict]):
+def _instants(events: list[dict], threads: dict[str, int]):
     for event in events:
         if event["k"] == "out" and event["text"].strip():
             name = event["text"].strip()[:80]
@@ -88,12 +112,12 @@ def _instants(events: list[dict]):
             name = f"timer in {event['when'] / 1000:g} ms"
         else:
             continue
-        lane = event.get("T")
+        thread = event.get("by", {}).get("thread")
         yield {
             "ph": "i",
             "s": "t",
             "pid": PROCESS,
-            "tid": _track(lane),
+            "tid": threads.get(thread) or _track(event.get("T")),
             "ts": event["t"],
             "cat": event["k"],
             "name": name,

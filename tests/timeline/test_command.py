@@ -174,6 +174,7 @@ def test_a_killed_script_leaves_a_sentence(learner):
         (["--slow", "2.3"], "trace 没有 --slow 这个选项；脚本自己的参数放在 -- 后面"),
         (["2.3", "2.4"], "一次只看一个脚本；2.4 若是它的参数，放在 -- 后面"),
         (["2.3", "--json"], "--json 后面要说写到哪个文件"),
+        (["--json=", "2.3"], "--json 后面要说写到哪个文件"),
     ],
 )
 def test_mistakes_are_one_sentence(capsys, arguments, said):
@@ -225,6 +226,19 @@ def test_pages_go_to_a_folder_that_git_ignores_and_open_opens_them(tea, tmp_path
     assert page.exists()
     ignored = (catalog.ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert "traces/" in ignored
+
+
+def test_two_scripts_of_one_name_keep_a_page_each(tea, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "FOLDER", tmp_path / "traces")
+    recorded = tmp_path / "trace.json"
+    recorded.write_text(json.dumps({**tea, "script": "main.py"}), encoding="utf-8")
+    for name in ("one", "two"):
+        script = tmp_path / name / "main.py"
+        script.parent.mkdir()
+        script.touch()
+        command.show(recorded, command.read([str(script)]))
+    pages = sorted(page.name for page in (tmp_path / "traces").iterdir())
+    assert pages == ["one-main.html", "two-main.html"]
 
 
 def test_what_a_lesson_needs_is_started_as_run_does(monkeypatch, tmp_path):

@@ -44,9 +44,10 @@ def read(arguments: list[str]) -> Asked:
         elif word == "--open":
             asked.open = True
         elif option in ("--json", "--perfetto", "--html"):
-            if not equals and not words:
-                raise Mistake(f"{word} 后面要说写到哪个文件")
-            asked.files[option[2:]] = value if equals else words.pop(0)
+            file = value if equals else words.pop(0) if words else ""
+            if not file:
+                raise Mistake(f"{option} 后面要说写到哪个文件")
+            asked.files[option[2:]] = file
         elif word.startswith("-"):
             raise Mistake(f"trace 没有 {word} 这个选项；脚本自己的参数放在 -- 后面。用法：{USAGE}")
         elif asked.script:
@@ -80,7 +81,7 @@ def show(recorded: Path, asked: Asked, out: TextIO | None = None) -> None:
         print(sentence, file=out)
     if not trace["tasks"]:
         print("没有看到任务、greenlet 或生成器：脚本没有用到它们，或者没有走到那里", file=out)
-    target = Path(asked.files.get("html") or FOLDER / f"{Path(trace['script']).stem}.html")
+    target = Path(asked.files.get("html") or FOLDER / _page_name(asked.script, trace))
     if _write("网页", target, page.build(trace), out) and asked.open:
         webbrowser.open(target.resolve().as_uri())
     if "json" in asked.files:
@@ -89,6 +90,12 @@ def show(recorded: Path, asked: Asked, out: TextIO | None = None) -> None:
     if "perfetto" in asked.files:
         text = json.dumps(perfetto.convert(trace), ensure_ascii=False)
         _write("给 ui.perfetto.dev 的文件", Path(asked.files["perfetto"]), text, out)
+
+
+def _page_name(script: str, trace: dict) -> str:
+    """Two scripts that are called main.py keep a page each: their folders have names."""
+    path, stem = Path(script), Path(trace["script"]).stem
+    return f"{path.resolve().parent.name}-{stem}.html" if path.is_file() else f"{stem}.html"
 
 
 def _write(what: str, path: Path, text: str, out: TextIO) -> bool:

@@ -266,6 +266,71 @@ def test_an_eager_child_is_nested_in_its_parent(open_page, tea):
     assert tab.locator("#running .chip.now").inner_text().split()[-1] == "Task-1"
 
 
+def test_what_runs_beside_the_loop_is_shown(open_page, recorded, tmp_path):
+    script = tmp_path / "beside.py"
+    script.write_text(
+        "import asyncio\n\n"
+        "def job():\n"
+        "    return 1\n\n"
+        "def tick():\n"
+        "    return 2\n\n"
+        "async def main():\n"
+        "    asyncio.get_running_loop().call_soon(tick)\n"
+        "    await asyncio.gather(asyncio.to_thread(job))\n"
+        "    await asyncio.sleep(0)\n\n"
+        "asyncio.run(main())\n"
+    )
+    tab = open_page(recorded(script))
+    go(tab, k="line", l=4)
+    assert sentence(tab) == "线程 asyncio_0 执行第 4 行： return 1"
+    assert tab.locator("#running").inner_text().split() == ["线程", "asyncio_0", "return", "1"]
+    assert tab.locator(".line.current").get_attribute("data-line") == "4"
+    go(tab, k="line", l=7)
+    assert sentence(tab) == "回调 tick 执行第 7 行： return 2"
+    assert tab.locator("#running").inner_text().split() == ["回调", "tick", "return", "2"]
+    # The job is there until the loop has fetched its result.
+    go(tab, k="jobdone")
+    assert "做完了，结果在路上" in tab.locator("#jobs").inner_text()
+    shown = tab.evaluate("STEPS.map((_, n) => (show(n), $('jobs').textContent))")
+    done = tab.evaluate("STEPS.findIndex((i) => EVENTS[i].k === 'jobdone')")
+    assert shown[-1] == "没有"
+    assert not any("做完了" in text for text in shown[:done])
+    assert tab.evaluate("stateAfter(EVENTS.length - 1).jobs.size") == 0
+
+
+def test_a_line_that_may_be_over_is_not_marked(open_page, tea):
+    """Some lines of the task were left out before it printed."""
+    at = next(i for i, event in enumerate(tea["ev"]) if event["k"] == "out")
+    line = max(i for i in range(at) if tea["ev"][i]["k"] == "line")
+    tea["ev"][line]["more"] = True
+    tab = open_page(tea)
+    tab.evaluate("(i) => show(stepOf[i])", line)
+    assert tab.locator(".line.current").count() == 1
+    go(tab, k="out")
+    assert tab.locator(".line.current").count() == 0
+
+
+def test_a_librarys_task_is_shown_where_the_script_made_it(open_page, tea):
+    tab = open_page(tea)
+    go(tab, k="run", T=3)  # 闲人 is asyncio.sleep(60) itself
+    line = tea["tasks"][3]["at"][1]
+    assert tab.evaluate("placeOf(stateAfter(STEPS[step]), EVENTS[STEPS[step]])") == ["tea.py", line]
+
+
+def test_a_script_without_a_loop_has_no_loop(open_page, recorded):
+    tab = open_page(recorded("01_coroutine_basics/02_yield_demo.py"))
+    said = tab.evaluate("STEPS.map((_, n) => (show(n), $('running').textContent)).join()")
+    assert "程序" in said
+    assert "循环" not in said
+
+
+def test_closing_tasks_are_no_tasks_of_the_scripts(open_page, tea):
+    tab = open_page(tea)
+    assert "· 4 个任务 ·" in tab.locator("#facts").inner_text()
+    go(tab, k="soon", T=4)
+    assert sentence(tab).startswith("asyncio.run 收尾：把 4 Task-5 交给事件循环")
+
+
 # ── moving about ──
 
 
@@ -344,11 +409,41 @@ def test_clicks_on_a_lane_and_on_a_line_jump(open_page, tea):
     tab = open_page(tea)
     tab.locator('.line[data-line="9"] .code').click()
     assert tab.evaluate("EVENTS[STEPS[step]].l") == 9
+    tab.locator('.line[data-line="10"] .code').click()  # an empty one
+    assert tab.evaluate("EVENTS[STEPS[step]].l") == 9
+    assert sentence(tab) == "第 10 行在录像里没有执行过。"
     box = tab.locator("#view").bounding_box()
     x = tab.evaluate("timeline.xOfStep(19)") + 2
     tab.mouse.click(box["x"] + x, box["y"] + 18 + 22 * 2 + 11)
     assert step(tab) == 20
     assert tab.evaluate("timeline.chosen") == 2
+
+
+def test_arrows_move_the_focus_among_the_labels(open_page, tea):
+    tab = open_page(tea)
+    tab.locator(".label").first.focus()
+    focused = "document.activeElement.dataset.lane + document.activeElement.tabIndex"
+    seen = []
+    for pressed in ("ArrowDown", "ArrowDown", "ArrowUp"):
+        tab.keyboard.press(pressed)
+        seen.append(tab.evaluate(focused))
+    assert seen == ["10", "20", "10"]
+    assert tab.locator(".label[tabindex='0']").count() == 1
+
+
+def test_the_output_scrolls_by_keyboard(open_page, tea):
+    at = next(i for i, event in enumerate(tea["ev"]) if event["k"] == "out")
+    lines = [{**tea["ev"][at], "text": f"第 {n} 杯\n", "T": n % 2} for n in range(60)]
+    tea["ev"][at:at] = lines
+    tab = open_page(tea)
+    tab.keyboard.press("End")
+    before = tab.evaluate("$('output').scrollTop"), step(tab)
+    tab.locator("#output").focus()
+    tab.keyboard.press("PageUp")
+    until(tab, f"$('output').scrollTop < {before[0]}")
+    tab.keyboard.press("ArrowUp")
+    assert step(tab) == before[1]
+    assert tab.evaluate("timeline.chosen") is None
 
 
 def test_every_control_has_a_name_and_can_be_reached(open_page, tea):
@@ -359,6 +454,9 @@ def test_every_control_has_a_name_and_can_be_reached(open_page, tea):
           .map((e) => e.outerHTML)"""
     )
     assert unnamed == []
+    for role in ("toolbar", "group", "listbox", "log"):
+        assert tab.locator(f'[role="{role}"]').get_attribute("aria-label"), role
+    assert tab.locator('[role="list"]').count() == 0  # whose children would have to be items
     reached = set()
     for _ in range(40):
         tab.keyboard.press("Tab")
@@ -457,6 +555,33 @@ def test_nothing_is_pushed_out_of_the_window(open_page, recorded, size):
         assert box["height"] >= 15, name
 
 
+@pytest.mark.parametrize("size", [(1280, 720), (900, 600)])
+def test_long_names_leave_room(open_page, tea, size):
+    """For the line of source, and for two timers."""
+    for lane in tea["tasks"]:
+        lane["name"] = "把水烧开" * 20
+    tab = open_page(tea)
+    tab.set_viewport_size({"width": size[0], "height": size[1]})
+    go(tab, k="poll", ready=0)
+    width = tab.locator("#source").bounding_box()["width"]
+    for tag in tab.locator(".tag").all():
+        assert tag.bounding_box()["width"] < width / 2
+    panel = tab.locator("#timers").bounding_box()
+    for timer in tab.locator("#timers .timer").all():
+        box, chip = timer.bounding_box(), timer.locator(".chip").bounding_box()
+        assert box["y"] + box["height"] <= panel["y"] + panel["height"] + 1
+        assert chip["width"] >= 60
+
+
+def test_a_name_that_turns_the_writing_turns_only_itself(open_page, tea):
+    tea["tasks"][1]["name"] = "\u202eABC"
+    tab = open_page(tea)
+    go(tab, k="run", T=1)
+    bidi = "(e) => getComputedStyle(e).unicodeBidi"
+    for name in ("#running .chip", '.label[data-lane="1"] .name', "#sentence .chip"):
+        assert tab.locator(name).evaluate(bidi) == "isolate"
+
+
 # ── hostile and long traces ──
 
 
@@ -552,6 +677,56 @@ def test_many_tasks_are_cut_and_the_page_says_so(open_page, tea):
     assert "只画出前 20000 个事件，一共录了 100000 个" in tab.locator("#notes").inner_text()
     tab.keyboard.press("End")
     assert len(page.build(trace).encode()) <= 3_000_000
+
+
+def test_a_mark_for_an_end_stands_where_the_end_is(open_page, tea):
+    """A trace that is cut shows the ends that it has."""
+    last = next(i for i, event in enumerate(tea["ev"]) if event.get("state") == "done")
+    tab = open_page(tea, limit=last + 10)
+    ends = tab.evaluate("TRACE.ends")
+    assert "done" in ends and None in ends
+    states = tab.evaluate("stateAfter(EVENTS.length - 1).lanes.map((lane) => lane.s)")
+    assert [end for end in ends if end] == [
+        s for s in states if s in ("done", "error", "cancelled")
+    ]
+
+
+def test_only_what_is_in_view_is_on_the_page(open_page, tea):
+    """Thousands of lanes and of printed lines cost a step no more than twenty."""
+    trace = long_trace(tea, 3000, 0)
+    for n in range(0, 3000):
+        trace["ev"].insert(5 * n, {"k": "out", "t": n, "T": n, "s": "stdout", "text": f"{n}\n"})
+    tab = open_page(trace)
+    tab.evaluate("(n) => show(n)", tab.evaluate("STEPS.length") // 2)
+    assert tab.locator(".label").count() < 20
+    pieces = [int(text) for text in tab.locator(".piece").all_text_contents()]
+    assert len(pieces) == 200
+    assert pieces == list(range(pieces[0], pieces[0] + 200))
+    assert tab.locator(".earlier").text_content() == f"……前面还有 {pieces[0]} 段\n"
+    for n in (100, -150, -700, 2000, 0):  # a little forward and back, far away
+        tab.evaluate("(n) => show(n ? step + n : 0)", n)
+        shown = [int(text) for text in tab.locator(".piece").all_text_contents()]
+        count = tab.evaluate("stateAfter(STEPS[step]).outputs")
+        assert shown == list(range(max(0, count - 200), count))
+    tab.evaluate("choose(2999)")
+    assert tab.locator('.label[data-lane="2999"]').get_attribute("aria-pressed") == "true"
+
+
+def test_too_much_output_and_source_are_cut_and_the_page_says_so(open_page, tea):
+    at = next(i for i, event in enumerate(tea["ev"]) if event["k"] == "out")
+    wide = [{**tea["ev"][at], "text": "茶" * 1900 + "\n"} for n in range(3000)]
+    tea["ev"][at:at] = wide
+    tea["src"]["data.py"] = ["    1,"] * 200_000
+    tea["src"]["long.py"] = ["x" * 100_000, "y"]
+    tab = open_page(tea)
+    notes = tab.locator("#notes").inner_text()
+    assert "印出的太多了：每次只留开头" in notes
+    assert "源代码太长了，只留开头：data.py" in notes
+    assert tab.evaluate("TRACE.src['tea.py'].length") == len(tea["src"]["tea.py"])
+    assert tab.evaluate("TRACE.src['long.py'].map((line) => line.length)") == [1001, 1]
+    assert len(page.build(tea).encode()) <= 3_000_000
+    tab.keyboard.press("l")
+    assert "Too much was printed" in tab.locator("#notes").inner_text()
 
 
 def test_a_page_of_the_longest_trace_is_at_most_3_mb(tea):

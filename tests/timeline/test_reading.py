@@ -1,10 +1,11 @@
 """Steps, spans and the shortening of long traces."""
 
 import itertools
+import re
 
 import pytest
 
-from toolbox.timeline import reading
+from toolbox.timeline import reading, remarks
 
 
 @pytest.mark.parametrize("trace", [None, [], {"v": 1}, {"v": 2, "ev": []}, {"ev": []}])
@@ -81,12 +82,47 @@ def test_lines_go_before_anything_else_is_lost(tea):
     assert (short.cut, short.events) == (False, len(tea["ev"]))
     assert short.lines in (1, 2, 4, 8, 16)
     assert [event for event in short.trace["ev"] if event["k"] != "line"] == others
+    # Where lines are missing, nobody knows which line runs.
+    kept = [event.get("more") for event in short.trace["ev"] if event == {**event, **line}]
+    assert kept == [None] * (short.lines - 1) + [True]
 
 
 def test_a_short_trace_stays_as_it_is(tea):
     short = reading.shorten(tea)
     assert short.trace == tea
     assert (short.lines, short.cut) == (None, False)
+
+
+def test_ends_are_those_that_the_events_show(tea):
+    assert reading.ends(tea["ev"]) == {
+        lane["id"]: lane["state"] for lane in tea["tasks"] if lane["state"] != "pending"
+    }
+    last = max(i for i, event in enumerate(tea["ev"]) if event.get("state") == "error")
+    assert 2 not in reading.ends(tea["ev"][:last])
+    gone = [*tea["ev"][:last], {"k": "gone", "t": 9, "T": 2}]
+    assert reading.ends(gone)[2] == "gone"
+    assert [span.last for span in reading.spans({**tea, "ev": gone}) if span.lane == 2][-1] == last
+
+
+def test_remarks_say_all_that_is_missing(tea):
+    def said(**changes):
+        trace = {**tea, **changes}
+        return remarks.remarks(trace, reading.shorten(trace, limit))
+
+    limit = 20_000
+    assert said() == []
+    notes = [f"{word}: …" for word in ("uvloop", "lines", "generators", "eager")]
+    for note, (chinese, english) in zip(notes, said(notes=notes), strict=True):
+        assert english == note
+        assert re.search("[\u4e00-\u9fff]", chinese) and "…" not in chinese
+    assert said(notes=["recorder: oh"]) == [("recorder: oh", "recorder: oh")]
+    assert said(truncated=True)[0][0].startswith("录像到上限为止")
+    limit = 18
+    [(cut, _), (lines, _)] = said()
+    assert cut == f"太长了：只画出前 18 个事件，一共录了 {len(tea['ev'])} 个。"
+    assert lines == "太长了：任务每跑一次只画开头 1 行，切换和等待都在。"
+    limit = sum(event["k"] != "line" for event in tea["ev"])
+    assert said()[0][0] == "太长了：不画源代码的逐行执行，切换和等待都在。"
 
 
 def test_a_cut_trace_has_only_the_lanes_that_it_shows(tea):

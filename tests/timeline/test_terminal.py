@@ -146,6 +146,24 @@ def test_many_lanes_are_cut_to_the_most_telling(tea):
     assert len(names) == 40
 
 
+def test_ends_and_legend_are_of_what_is_drawn(tea, monkeypatch):
+    """A trace that is cut before a task's end has no mark for it, whatever came of it."""
+    last = max(i for i, event in enumerate(tea["ev"]) if event.get("state") == "error")
+    tea["ev"] = tea["ev"][:last]
+    drawn = terminal.draw(tea, 72)
+    assert "✗" not in drawn and "失败" not in drawn and "✓" in drawn
+    library = {**tea["tasks"][3], "def": None}
+    tea["tasks"] = [{**lane, "id": n} for n, lane in enumerate([library] * 9 + tea["tasks"])]
+    for event in tea["ev"]:
+        if event.get("T") is not None:
+            event["T"] += 9
+    tea["ev"].append({"k": "run", "t": tea["ev"][-1]["t"], "T": 0, "h": 99})
+    tea["ev"].append({**tea["ev"][-1], "k": "end", "state": "wait", "w": {"kind": "thread"}})
+    assert "等线程" in terminal.draw(tea, 72)
+    monkeypatch.setattr(terminal, "MOST_LANES", 3)
+    assert "等线程" not in terminal.draw(tea, 72)
+
+
 def test_many_short_runs_do_not_hide_what_is_waited_for(tea):
     """A task that sleeps for three steps out of five, 200 times."""
     tea["tasks"] = [{**tea["tasks"][1], "id": 0, "state": "done"}]

@@ -31,10 +31,14 @@ function chip(T, extra = "") {
   return element;
 }
 
+// One without a lane's colours, for what is no lane; the lanes in it are names.
+function plainChip(parts) {
+  return make("span", "chip plain", ...render(parts, (T) => make("b", "", TRACE.names[T])));
+}
+
 function callbackChip(entry) {
   const timer = timerOf(entry);
-  const parts = isOwn(timer) ? [W.timerCallback, " → ", lane(timer.T)] : callbackName(entry);
-  return make("span", "chip plain", ...render(parts, (T) => make("b", "", TRACE.names[T])));
+  return plainChip(isOwn(timer) ? [W.timerCallback, " → ", lane(timer.T)] : callbackName(entry));
 }
 
 // A sentence's parts as elements.
@@ -83,7 +87,7 @@ function showRunning(state) {
     parts.push(...where(frame.T != null ? state.lanes[frame.T].line : state.lines.get(frame.h)));
   }
   // A thread runs beside the loop.
-  if (outside && event.by?.thread) parts.push(make("span", "chip plain", W.thread(event.by.thread)), ...where(state.lines.get(event.by.thread)));
+  if (outside && event.by?.thread) parts.push(plainChip(actor(event)), ...where(state.lines.get(event.by.thread)));
   const asleep = [...state.asleep.values()].filter((poll) => ![...state.running().keys()].includes(poll.L ?? 0));
   if (!parts.length && asleep.length) parts.push(...loopTag(asleep[0].L ?? 0), make("span", "asleep", `z z z · ${W.asleep}`));
   fill("running", parts, !TRACE.loops?.length ? W.program : outside ? W.outside : W.nobody);
@@ -110,8 +114,8 @@ function showTimers(state, now) {
     const bar = make("i", "bar");
     const share = timer.due > timer.set ? left / (timer.due - timer.set) : 0;
     bar.style.setProperty("--share", Math.min(1, share).toFixed(3));
-    const who = isOwn(timer) ? chip(timer.T) : callbackChip(timer);
-    return make("div", "timer", who, bar, make("small", "", left > 0 ? W.left(duration(left)) : W.overdue));
+    const what = isOwn(timer) ? chip(timer.T) : plainChip(W.deed(timer));
+    return make("div", "timer", what, bar, make("small", "", left > 0 ? W.left(duration(left)) : W.overdue));
   });
   if (timers.length > MOST_TIMERS) rows.push(make("small", "", W.more(timers.length - MOST_TIMERS)));
   fill("timers", rows, W.empty);
@@ -134,6 +138,8 @@ function outputPiece(index) {
   const before = OUTPUT[index - 1];
   const piece = make("span", `piece ${event.s === "stderr" ? "error" : ""}`);
   let atBegin = !before || before.text.endsWith("\n");
+  // Whole lines are laid out one by one, the others must share their line.
+  if (atBegin && event.text.endsWith("\n")) piece.classList.add("whole");
   for (const text of event.text.match(/[^\n]*\n|[^\n]+/g) ?? []) {
     const line = make("span", atBegin ? "begin" : "", text);
     if (atBegin) line.dataset.lane = event.T ?? "";

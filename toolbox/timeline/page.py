@@ -81,7 +81,7 @@ def _cut_source(trace: dict, said: list) -> dict[str, list[str]]:
     """The beginning of each file, the script's own first, as long as there is room."""
     room, kept, cut = MOST_SOURCE, {}, []
     for name in sorted(trace["src"], key=lambda name: (name != trace["script"], name)):
-        lines = [line[:LONGEST_LINE] for line in trace["src"][name][:MOST_LINES]]
+        lines = [_clip(line) for line in trace["src"][name][:MOST_LINES]]
         sizes = itertools.accumulate(len(line) + 4 for line in lines)
         kept[name] = lines[: sum(size <= room for size in sizes)]
         room -= sum(len(line) + 4 for line in kept[name])
@@ -90,6 +90,10 @@ def _cut_source(trace: dict, said: list) -> dict[str, list[str]]:
     if cut:
         said.append(remarks.source(cut))
     return {name: kept[name] for name in trace["src"]}
+
+
+def _clip(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
 
 
 def _compact(events: list[dict]) -> dict:

@@ -38,7 +38,8 @@ def test_every_lesson(lesson, recorded, needed_services):
     lines = sys.version_info >= (3, 12) or lesson.chapter != "04"
     run = recorded(lesson.path, options={"lines": lines}, quiet=False)
     assert_keeps_its_promise(lesson, run)
-    assert all(note.startswith("uvloop:") for note in run.trace["notes"])
+    # What cannot be seen may be said; a mistake of the recorder's may not.
+    assert not any(note.startswith("recorder:") for note in run.trace["notes"])
 
 
 @pytest.mark.parametrize("lesson", EARLY, **by_file)

@@ -74,7 +74,8 @@ def test_an_alarm_rings_though_somebody_is_always_in_the_queue(capsys):
         "await asyncio.sleep(0.05)",
     ]
     lesson = done("2.1", 1, changes, says)
-    assert asyncio.run(lesson.serve_one_round_at_a_time())[-1] == "闹钟（0 秒）"
+    served = asyncio.run(lesson.serve_one_round_at_a_time())
+    assert "闹钟（0 秒）" in served  # the last; on a machine that stalls perhaps sooner
 
 
 def test_giving_way_after_the_write_saves_the_coins(capsys):

@@ -216,6 +216,11 @@ def test_a_folder_that_somebody_else_has_put_there_is_let_alone(bare, ours, monk
         assert ask_redis(url) == b"+PONG\r\n"
 
 
+def test_a_folder_that_another_sweep_removes_first_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter([tmp_path / "gone"]))
+    services.sweep()
+
+
 @posix_only
 def test_a_living_run_is_not_swept(bare):
     with services.redis() as url:

@@ -540,12 +540,14 @@ def sweep() -> None:
     """Stop the servers and remove the folders of runs that were killed."""
     for parent in {tempfile.gettempdir(), "/tmp"}:
         for folder in Path(parent).glob(f"{FOLDER}*"):
-            if os.name == "posix" and folder.lstat().st_uid != os.geteuid():
-                continue  # /tmp is everybody's: believe nothing that somebody else has put there
-            with contextlib.suppress(OSError), open(folder / "lock", "r+") as lock:
-                if _try_lock(lock):
-                    _stop_orphan(folder)
-                    shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another sweep may be faster
+                # /tmp is everybody's: believe nothing that somebody else has put there
+                if os.name == "posix" and folder.lstat().st_uid != os.geteuid():
+                    continue
+                with open(folder / "lock", "r+") as lock:
+                    if _try_lock(lock):
+                        _stop_orphan(folder)
+                        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stop_orphan(folder: Path) -> None:

@@ -10,7 +10,7 @@
     客人会收到几碗面？
 
 预期输出
-    ── 1. 消费组：一单只发给一位厨师，划掉才算完 ──
+    ── 1. 消费组 (consumer group)：一单只发给一位厨师，划掉才算完 ──
     阿强、小美一共领到 6 单，重复的 0 单
     划掉 5 单，名下还欠 1 单；队伍里仍有 6 单：划掉不等于删除
     ── 2. 厨师被 kill -9，单子还在他名下，闲置够久就换人做 ──
@@ -18,10 +18,10 @@
     他名下欠 3 单，新单子 0 单：光等新单子，这 3 单永远没人做
     要闲置满 1 分钟才接手: 接到 0 单（太短会抢走活人手里的，太长客人饿着）
     闲置满 0.2 秒就接手: 小美接到 3 单，做完，还欠 0 单
-    ── 3. 至少一次，就可能两次：让多做一次也没关系 ──
+    ── 3. 至少一次 (at least once)，就可能两次：让多做一次也没关系 ──
     端面: 半路倒下一次，客人收到 2 碗
     端面和记账一步做完，记过账的不再端: 半路倒下一次，客人收到 1 碗
-    ── 4. 做几次都不成的，移进死信，别堵住后面的 ──
+    ── 4. 做几次都不成的，移进死信 (dead letter)，别堵住后面的 ──
     第 1 次: 没有外星拉面
     第 2 次: 没有外星拉面
     第 3 次: 没有外星拉面
@@ -34,8 +34,10 @@
     阿强被杀时名下 5 单，别人做完 5 单
 
 动手试试
-    1. 把第 3 节的 SERVE_ONCE 换成在 Python 里先 sismember，再 hincrby，再 sadd。还安全吗？
-    2. 第 6 节把 IDLE 改成 0：两位厨师会同时做一单，客人会多收到面吗？换成 serve_carelessly 呢？
+    1. 把 IDLE 改成 0，第 6 节里两位厨师会同时做一单。客人会多收到面吗？cook_one 里再换成
+       serve_carelessly 呢？
+    2. 还是 IDLE = 0，cook_one 里改成先 sismember，没登记过才 hincrby、sadd，三句 Python，不用 Lua。
+       还是一单一碗吗？
     3. 第 3 节在 serve(place, id) 前面就 cross_off(id)：小美还接得到这一单吗？（报的错就是答案）
 """
 
@@ -46,6 +48,7 @@ import secrets
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
+from functools import partial
 
 import settings
 from redis.asyncio import Redis
@@ -56,7 +59,7 @@ MAX_TRIES = 3
 
 
 class Kitchen:
-    """一家面馆：单子排在 stream 里，厨师们是一个消费组 (consumer group)。
+    """一家面馆：单子排在 stream 里，厨师们是一个消费组。
 
     生产里不必自己写这些：taskiq、FastStream 都建在同样的命令上（见 4.8）。
     """
@@ -66,6 +69,7 @@ class Kitchen:
         self.name = name
         self.orders, self.dead = f"{name}:orders", f"{name}:dead"
         self.served, self.bowls = f"{name}:served", f"{name}:bowls"
+        self.cursor = "0-0"  # 欠单看到了哪里：一次看不完，下一次接着看
 
     async def open(self) -> None:
         # id="0"：建组之前就排着的单子也要做；mkstream：还没有单子也能先开门
@@ -73,30 +77,35 @@ class Kitchen:
 
     async def take(self, cook: str, count: int = 1, wait: int | None = None) -> list:
         """领新单子，最多等 wait 毫秒；它要短于 socket_timeout，否则等单会被当成断线。"""
-        reply = await self.redis.xreadgroup(
-            GROUP, cook, {self.orders: ">"}, count=count, block=wait
-        )
+        reply = await self.redis.xreadgroup(GROUP, cook, {self.orders: ">"}, count, wait)
         return reply[0][1] if reply else []
 
     async def take_over(self, cook: str, count: int = 10, idle: int = IDLE) -> list:
-        """接手闲置满 idle 毫秒的单子，不管原来是谁的。"""
-        _, orders, *_ = await self.redis.xautoclaim(
-            self.orders, GROUP, cook, min_idle_time=idle, count=count
+        """接手 (XAUTOCLAIM) 闲置满 idle 毫秒的单子，不管原来是谁的。"""
+        self.cursor, orders, *_ = await self.redis.xautoclaim(
+            self.orders, GROUP, cook, min_idle_time=idle, start_id=self.cursor, count=count
         )
         return orders
 
     async def cross_off(self, *ids: str) -> None:
+        """签收 (ack)。"""
         await self.redis.xack(self.orders, GROUP, *ids)
 
     async def owed(self) -> int:
         return (await self.redis.xpending(self.orders, GROUP))["pending"]
 
+    async def trim(self) -> None:
+        """裁掉做完的：比最早的欠单还早的；一单不欠，就是比最后发出去的还早的。"""
+        [group] = await self.redis.xinfo_groups(self.orders)  # 先看它，不然刚领走的会当成做完的
+        owed = await self.redis.xpending(self.orders, GROUP)
+        oldest = owed["min"] or group["last-delivered-id"]
+        await self.redis.xtrim(self.orders, minid=oldest, approximate=False)
+
 
 @contextlib.asynccontextmanager
 async def connect() -> AsyncIterator[Redis]:
-    async with Redis.from_url(
-        settings.redis_url(), decode_responses=True, socket_timeout=2
-    ) as redis:
+    options = {"decode_responses": True, "socket_timeout": 5}
+    async with Redis.from_url(settings.redis_url(), **options) as redis:
         yield redis
 
 
@@ -124,30 +133,30 @@ async def kitchen(redis: Redis, *dishes: str) -> AsyncIterator[Kitchen]:
 
 @contextlib.asynccontextmanager
 async def another_process(place: Kitchen, cook: str, count: int) -> AsyncIterator[Process]:
-    """在另一个进程里领 count 单，领到手就不动了；离开时它一定已经死了。"""
-    command = [__file__, "--kitchen", place.name, "--cook", cook, "--count", str(count)]
+    """在另一个进程里领 count 单，领到手就不动了；离开时 SIGKILL：没有 finally，没有遗言。"""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *command,
+        *(sys.executable, __file__, "--hold", place.name, cook, str(count)),
         stdin=asyncio.subprocess.PIPE,  # 我们若先死，它读到结尾，也就走了
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # Redis 断了我们自己会说，不必说两遍
         start_new_session=True,  # Ctrl-C 只给我们，由我们杀它
     )
     try:
         if not await process.stdout.readline():
+            await process.wait()
             await place.redis.ping()  # 多半是 Redis 没了，那就让这一句去说
             raise RuntimeError("另一个进程没有领到单子")
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()  # SIGKILL：没有 finally，没有遗言
+        if process.returncode is None:  # 别杀两次：3.13 以前，第二次会抢着收尸，事件循环就要抱怨
+            process.kill()
         await process.wait()
 
 
-async def hold_orders(name: str, cook: str, count: int) -> None:
+async def hold_orders(name: str, cook: str, count: str) -> None:
     """另一个进程里的厨师。"""
     async with connect() as redis:
-        await Kitchen(redis, name).take(cook, count)
+        await Kitchen(redis, name).take(cook, int(count))
         print("领到了", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -166,8 +175,8 @@ async def give_each_order_to_one_cook(redis: Redis) -> tuple[int, int, int, int]
 
 async def take_over_from_the_dead(redis: Redis) -> tuple[int, int, int, int, int]:
     async with kitchen(redis, "牛肉面", "素面", "炸酱面") as place:
-        async with another_process(place, "阿强", 3) as cook:
-            cook.kill()
+        async with another_process(place, "阿强", 3):
+            pass  # 他领到 3 单；离开 async with，他就被杀了
         print("阿强（另一个进程）领走 3 单，然后被 SIGKILL")
         owed, fresh = await place.owed(), len(await place.take("小美", count=10))
         print(f"他名下欠 {owed} 单，新单子 {fresh} 单：光等新单子，这 3 单永远没人做")
@@ -230,14 +239,17 @@ async def cook_one(place: Kitchen, id: str, dish: str) -> None:
 
 
 async def try_one(place: Kitchen, id: str, dish: str) -> str | None:
-    """做一单；做不成就返回原因，第 MAX_TRIES 次做不成就移进死信 (dead letter)。"""
+    """做一单；做不成就返回原因，第 MAX_TRIES 次做不成就移进死信。"""
+    # 发过几次由 Redis 记着：厨师换人、重启，都不会从头数
+    owed = await place.redis.xpending_range(place.orders, GROUP, id, id, 1)
+    tries = owed[0]["times_delivered"] if owed else 0
     try:
+        if tries > 2 * MAX_TRIES:  # 谁做谁倒下，没有一个来得及说做不成：那就别再做
+            raise LookupError(f"做{dish}的都倒下了")
         await cook_one(place, id, dish)
     except LookupError as error:
-        # 发过几次由 Redis 记着：厨师换人、重启，都不会从头数
-        for detail in await place.redis.xpending_range(place.orders, GROUP, id, id, 1):
-            if detail["times_delivered"] >= MAX_TRIES:
-                await place.redis.eval(BURY, 2, place.orders, place.dead, GROUP, id, dish)
+        if tries >= MAX_TRIES:
+            await place.redis.eval(BURY, 2, place.orders, place.dead, GROUP, id, dish)
         return str(error)
 
 
@@ -258,13 +270,14 @@ async def bury_what_never_works(redis: Redis) -> tuple[list[str], list[str], int
 
 async def trim_what_is_done(redis: Redis) -> list[tuple[int, int]]:
     seen = []
-    for title in ("XTRIM MAXLEN 2", "XTRIM MINID 最早的欠单"):
+    for title, trim in {
+        "XTRIM MAXLEN 2": lambda place: redis.xtrim(place.orders, 2, approximate=False),
+        "XTRIM MINID 最早的欠单": Kitchen.trim,
+    }.items():
         async with kitchen(redis, *["牛肉面"] * 6) as place:
             ids = [id for id, _ in await place.take("阿强", count=6)]
             await place.cross_off(*ids[:2])
-            oldest = (await redis.xpending(place.orders, GROUP))["min"]
-            limit = {"maxlen": 2} if "MAXLEN" in title else {"minid": oldest}
-            await redis.xtrim(place.orders, approximate=False, **limit)
+            await trim(place)
             left = {id for id, _ in await redis.xrange(place.orders)}
         seen.append((len(left), len(set(ids[2:]) - left)))
         print(f"{title}: 队伍从 6 单剩 {len(left)} 单，欠着的 4 单里 {seen[-1][1]} 单内容没了")
@@ -274,7 +287,7 @@ async def trim_what_is_done(redis: Redis) -> list[tuple[int, int]]:
 async def work(place: Kitchen, cook: str, orders: int) -> None:
     """厨师的一天：接手闲置的，领新的，直到单单有下落。"""
     redis = place.redis
-    while await redis.scard(place.served) + await redis.xlen(place.dead) < orders:
+    while await redis.hlen(place.bowls) + await redis.xlen(place.dead) < orders:
         settings.stop_if_cancelled()
         for id, order in [*await place.take_over(cook), *await place.take(cook, 5, wait=20)]:
             await try_one(place, id, order["dish"])
@@ -283,21 +296,15 @@ async def work(place: Kitchen, cook: str, orders: int) -> None:
 async def account_for_every_order(redis: Redis) -> dict[str, int]:
     dishes = ["外星拉面" if number in (50, 150) else "牛肉面" for number in range(200)]
     async with kitchen(redis, *dishes) as place:
-        async with another_process(place, "阿强", 5) as victim:
+        async with another_process(place, "阿强", 5):
             held = await redis.xpending_range(place.orders, GROUP, "-", "+", 99, "阿强")
-            victim.kill()
-            async with asyncio.TaskGroup() as group:
-                for cook in ("小美", "老李"):
-                    group.create_task(work(place, cook, len(dishes)))
+        async with asyncio.TaskGroup() as group:
+            for cook in ("小美", "老李"):
+                group.create_task(work(place, cook, len(dishes)))
         bowls = {id: int(count) for id, count in (await redis.hgetall(place.bowls)).items()}
         dead, owed = await redis.xlen(place.dead), await place.owed()
-    ended = {
-        "上菜": len(bowls),
-        "死信": dead,
-        "丢失": len(dishes) - len(bowls) - dead,
-        "多上": sum(bowls.values()) - len(bowls),
-        "还欠": owed,
-    }
+    lost, extra = len(dishes) - len(bowls) - dead, sum(bowls.values()) - len(bowls)
+    ended = {"上菜": len(bowls), "死信": dead, "丢失": lost, "多上": extra, "还欠": owed}
     print(f"{len(dishes)} 单:", "，".join(f"{what} {count}" for what, count in ended.items()))
     inherited = sum(detail["message_id"] in bowls for detail in held)
     print(f"阿强被杀时名下 {len(held)} 单，别人做完 {inherited} 单")
@@ -305,10 +312,10 @@ async def account_for_every_order(redis: Redis) -> dict[str, int]:
 
 
 SECTIONS = {
-    "1. 消费组：一单只发给一位厨师，划掉才算完": give_each_order_to_one_cook,
+    "1. 消费组 (consumer group)：一单只发给一位厨师，划掉才算完": give_each_order_to_one_cook,
     "2. 厨师被 kill -9，单子还在他名下，闲置够久就换人做": take_over_from_the_dead,
-    "3. 至少一次，就可能两次：让多做一次也没关系": do_it_twice,
-    "4. 做几次都不成的，移进死信，别堵住后面的": bury_what_never_works,
+    "3. 至少一次 (at least once)，就可能两次：让多做一次也没关系": do_it_twice,
+    "4. 做几次都不成的，移进死信 (dead letter)，别堵住后面的": bury_what_never_works,
     "5. 裁短队伍，别裁掉没做完的": trim_what_is_done,
     "6. 合起来：三位厨师，一位中途被杀，单单有下落": account_for_every_order,
 }
@@ -325,11 +332,7 @@ async def main() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cook", help="只当一位厨师：领了单子就不动（第 2、6 节用）")
-    parser.add_argument("--kitchen")
-    parser.add_argument("--count", type=int)
+    # 第 2、6 节的另一个进程：领几单，然后不动
+    parser.add_argument("--hold", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.cook:
-        settings.run(lambda: hold_orders(arguments.kitchen, arguments.cook, arguments.count))
-    else:
-        settings.run(main)
+    settings.run(partial(hold_orders, *arguments.hold) if arguments.hold else main)

@@ -14,16 +14,16 @@
     cache-aside 读 10 次: 查库 1 次
     cache-aside 改价、删缓存: 再读是 11，查库 1 次
     write-through 改价，库和缓存一起写: 再读是 9，查库 0 次
-    ── 2. 穿透：没有的东西，也要记住它没有 ──
+    ── 2. 穿透 (penetration)：没有的东西，也要记住它没有 ──
     100 种没有的水果，各问 3 遍: 查库 300 次
     缓存空值: 查库 100 次；可攻击者会一直换名字
-    先过布隆过滤器: 误判 3 个，查库 3 次；真有的都放行: True
-    ── 3. 击穿：一个键到期，只许一个人去查 ──
+    先过布隆过滤器 (Bloom filter): 误判 3 个，查库 3 次；真有的都放行: True
+    ── 3. 击穿 (breakdown)：一个键到期，只许一个人去查 ──
     “桃”到期，100 位顾客同时来: 查库 100 次
     同一进程里共用一趟: 查库 1 次，第一位走了，99 位拿到价钱
     4 家分店（各有自己的 single-flight），各查各的: 查库 4 次
     4 家分店（各有自己的 single-flight），加一把 Redis 锁: 查库 1 次
-    ── 4. 雪崩：别让一批键同时到期 ──
+    ── 4. 雪崩 (avalanche)：别让一批键同时到期 ──
     100 个果篮，都放 60 秒: 最挤的那一秒查库 100 次
     100 个果篮，60 秒 ± 30 秒: 最挤的那一秒查库 5 次
     ── 5. 失效：删了缓存，旧价还会回来 ──
@@ -31,17 +31,18 @@
     延迟双删，慢读者赶在第二次删之前: 顾客看到 12，库里 12
     延迟双删，慢读者比延迟还慢: 顾客看到 10，库里 12
     带版本: 顾客看到 14，库里 14
-    带版本时旧价被挡下: True（墓碑要活得比最慢的读者久；TTL 是最后一道兜底）
+    带版本时旧价被挡下: True（墓碑 (tombstone) 要活得比最慢的读者久；TTL 最后兜底）
     ── 6. write-behind：先答应后写库，要有一本日志 ──
-    攒在内存里: 卖出 100，库里记了 40
-    日志在 Redis，不记进度: 卖出 100，库里记了 140
-    日志在 Redis，进度同一事务: 卖出 100，库里记了 100
-    最后一种: 100 笔合成 2 次写库
+    卖出 100 笔，写完 40 笔时倒下，两个人同时来接手
+    攒在内存里: 库里记了 40 笔
+    日志在 Redis，不记进度: 库里记了 240 笔
+    日志在 Redis，进度同一事务: 库里记了 100 笔
+    最后一种: 100 笔合成 2 个事务
 
 动手试试
     1. 第 2 节把 BloomFilter 的 bits 改成 128：误判多了几个？漏判会有吗？
-    2. 第 3 节去掉 asyncio.shield：第一位顾客走了，其余 99 位拿到什么？
-    3. 第 6 节把“记到哪一条”那句 SQL 挪到事务外面、提交之后：倒在两句之间，会多记几笔？
+    2. 第 3 节去掉 asyncio.shield：第一位顾客走了，其余 99 位还拿得到价钱吗？
+    3. 第 6 节去掉 FOR UPDATE：两个人同时接手，库里记的还是 100 吗？
 """
 
 import asyncio
@@ -52,7 +53,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import settings
-from cache_shop import FRUITS, TTL, Shop, shop_opened, sql
+from cache_shop import FRUITS, TTL, Shop, shop_opened, sql, transaction
 
 NOTHING = "没有"  # 缓存里的空值：查过了，库里没有
 
@@ -131,7 +132,7 @@ async def read_with_nothing(shop: Shop, fruit: str) -> int | None:
 
 
 async def stop_penetration(shop: Shop) -> list[int]:
-    """穿透 (penetration)：问的东西不存在，缓存永远帮不上。"""
+    """穿透：问的东西不存在，缓存永远帮不上。"""
     ghosts = [f"仙桃{number}" for number in range(100)]
     queries = [0, 0, 0]
     bloom = BloomFilter(list(FRUITS))
@@ -145,8 +146,8 @@ async def stop_penetration(shop: Shop) -> list[int]:
         queries[2] += await shop.count(*(read_with_nothing(shop, ghost) for ghost in passed))
     print(f"100 种没有的水果，各问 3 遍: 查库 {queries[0]} 次")
     print(f"缓存空值: 查库 {queries[1]} 次；可攻击者会一直换名字")
-    print(f"先过布隆过滤器: 误判 {len(passed)} 个，查库 {queries[2]} 次；真有的都放行: ", end="")
-    print(all(fruit in bloom for fruit in FRUITS))
+    print(f"先过布隆过滤器 (Bloom filter): 误判 {len(passed)} 个，查库 {queries[2]} 次；", end="")
+    print(f"真有的都放行: {all(fruit in bloom for fruit in FRUITS)}")
     return queries
 
 
@@ -182,7 +183,7 @@ async def read_under_lock(shop: Shop, fruit: str, together: asyncio.Barrier) -> 
 
 
 async def stop_breakdown(shop: Shop) -> list[int]:
-    """击穿 (breakdown)：一个热门的键到期，所有人同时去查库。"""
+    """击穿：一个热门的键到期，所有人同时去查库。"""
     await shop.forget("桃")
     together = asyncio.Barrier(100)
     queries = [await shop.count(*(read(shop, "桃", together) for _ in range(100)))]
@@ -208,7 +209,7 @@ async def stop_breakdown(shop: Shop) -> list[int]:
 
 
 async def stop_avalanche(shop: Shop) -> dict[str, int]:
-    """雪崩 (avalanche)：一批键同时放进去，也就同时到期。"""
+    """雪崩：一批键同时放进去，也就同时到期。"""
     baskets = [name for name in FRUITS if name.startswith("果篮")]
     chance = random.Random(6)
     queries = {}
@@ -264,66 +265,64 @@ async def stop_stale_price(shop: Shop) -> dict[str, tuple[int | None, int]]:
     seen["带版本"] = (int(await shop.redis.hget(key, "price")), await shop.look_up("苹果"))
     for title, (cached, truth) in seen.items():
         print(f"{title}: 顾客看到 {cached}，库里 {truth}")
-    print(f"带版本时旧价被挡下: {refused}（墓碑要活得比最慢的读者久；TTL 是最后一道兜底）")
+    print(f"带版本时旧价被挡下: {refused}（墓碑 (tombstone) 要活得比最慢的读者久；TTL 最后兜底）")
     return seen
 
 
-async def sold(shop: Shop, reset: bool = False) -> int:
-    if reset:
-        await sql(shop.pool, ("UPDATE fruit SET sold = 0",), ("DELETE FROM progress",))
-    [(total,)] = await sql(shop.pool, ("SELECT SUM(sold) FROM fruit",))
-    return int(total)
-
-
 ADD = "UPDATE fruit SET sold = sold + %s WHERE name = %s"
-REMEMBER = "REPLACE INTO progress (id, last) VALUES (1, %s)"
+READ_PROGRESS = "SELECT last FROM progress FOR UPDATE"
+WRITE_PROGRESS = "UPDATE progress SET last = %s"
 
 
 async def flush(shop: Shop, journal: str, count: int, remember: bool = True) -> int:
-    """从日志 (journal) 取一批，合成一句写进库；记到哪一条，和账写在同一个事务里。"""
-    rows = await sql(shop.pool, ("SELECT last FROM progress",))
-    start = f"({rows[0][0]}" if rows else "-"  # ( 是不含这一条
-    entries = await shop.redis.xrange(journal, start, count=count)
-    if entries:
-        bookmark = [(REMEMBER, entries[-1][0])] if remember else []
-        await sql(shop.pool, (ADD, len(entries), "苹果"), *bookmark)
+    """从日志 (journal) 取一批，一种水果合成一句写进库；记到哪一条，和账写在同一个事务里。"""
+    async with transaction(shop.pool) as cursor:
+        # FOR UPDATE：别人也正在写，就等他提交，读到的便是新进度
+        await cursor.execute(READ_PROGRESS)
+        (last,) = await cursor.fetchone()
+        # 上一次提交过的，现在才裁；提交了没来得及裁，也不会再记一遍
+        await shop.redis.xtrim(journal, minid=last, approximate=False)
+        entries = await shop.redis.xrange(journal, f"({last}", count=count)  # ( 是不含这一条
+        for fruit, sold in Counter(sale["fruit"] for _, sale in entries).items():
+            await cursor.execute(ADD, (sold, fruit))
+        if entries and remember:
+            await cursor.execute(WRITE_PROGRESS, (entries[-1][0],))
     return len(entries)
 
 
 async def write_behind(shop: Shop) -> dict[str, int]:
-    """write-behind：先答应顾客，攒一批再写库。卖出 100 个，写了 40 个时倒下。"""
-    totals = {}
-    buffer = ["苹果"] * 100  # 只在内存里
-    sales = len(buffer)
-    await sql(shop.pool, (ADD, len(buffer[:40]), "苹果"))
-    buffer.clear()  # 倒下：内存没了
-    totals["攒在内存里"] = await sold(shop)
-    for title, remember in (
-        ("日志在 Redis，不记进度", False),
-        ("日志在 Redis，进度同一事务", True),
-    ):
-        await sold(shop, reset=True)
+    """write-behind：先答应顾客，攒一批再写库。"""
+    sales, count_sold = ["苹果", "梨"] * 50, ("SELECT SUM(sold) FROM fruit",)
+    print(f"卖出 {len(sales)} 笔，写完 40 笔时倒下，两个人同时来接手")
+    for fruit, count in Counter(sales[:40]).items():
+        await sql(shop.pool, (ADD, count, fruit))
+    totals = {"攒在内存里": await sql(shop.pool, count_sold)}  # 其余的随内存没了，没什么可接手
+    journals = {"日志在 Redis，不记进度": False, "日志在 Redis，进度同一事务": True}
+    for title, remember in journals.items():
+        await sql(shop.pool, ("UPDATE fruit SET sold = 0",))
         journal = shop.key(f"journal-{remember}")
         async with shop.redis.pipeline(transaction=False) as pipe:
-            for _ in range(sales):
-                pipe.xadd(journal, {"fruit": "苹果"})
+            for fruit in sales:
+                pipe.xadd(journal, {"fruit": fruit})
             await pipe.execute()
-        # 写完 40 笔，还没裁日志，倒下；接手的人再看一遍日志
-        writes = [await flush(shop, journal, batch, remember) for batch in (40, sales)]
-        await shop.redis.xtrim(journal, 0)
-        totals[title] = await sold(shop)
+        writes = [await flush(shop, journal, 40, remember)]
+        async with asyncio.TaskGroup() as group:
+            heirs = [group.create_task(flush(shop, journal, 100, remember)) for _ in range(2)]
+        writes += [heir.result() for heir in heirs]
+        totals[title] = await sql(shop.pool, count_sold)
+    totals = {title: int(total) for title, ((total,),) in totals.items()}
     for title, total in totals.items():
-        print(f"{title}: 卖出 {sales}，库里记了 {total}")
+        print(f"{title}: 库里记了 {total} 笔")
     # 日志也要看 Redis 怎样落盘：appendfsync everysec 断电会丢约一秒，always 才不丢
-    print(f"最后一种: {sum(writes)} 笔合成 {len(writes)} 次写库")
+    print(f"最后一种: {sum(writes)} 笔合成 {sum(map(bool, writes))} 个事务")
     return totals
 
 
 SECTIONS = {
     "1. 谁负责填缓存：cache-aside 与 read-/write-through": choose_who_fills,
-    "2. 穿透：没有的东西，也要记住它没有": stop_penetration,
-    "3. 击穿：一个键到期，只许一个人去查": stop_breakdown,
-    "4. 雪崩：别让一批键同时到期": stop_avalanche,
+    "2. 穿透 (penetration)：没有的东西，也要记住它没有": stop_penetration,
+    "3. 击穿 (breakdown)：一个键到期，只许一个人去查": stop_breakdown,
+    "4. 雪崩 (avalanche)：别让一批键同时到期": stop_avalanche,
     "5. 失效：删了缓存，旧价还会回来": stop_stale_price,
     "6. write-behind：先答应后写库，要有一本日志": write_behind,
 }

@@ -9,23 +9,38 @@ import aiomysql
 import settings
 from redis.asyncio import BlockingConnectionPool, Redis
 
-DATABASE = "asyncio_tutorial_cache"
+DATABASES = "asyncio_tutorial_cache"  # 每次运行一个库，名字以它开头
 FRUITS = {"苹果": 10, "梨": 8, "桃": 15} | {f"果篮{number}": number for number in range(100)}
 TTL = 60  # 秒
 
 
-async def sql(pool: aiomysql.Pool, *statements: tuple) -> tuple[tuple, ...]:
-    """一个事务里依次执行；5 秒没有回音就当 MySQL 断了，不会等到永远。"""
+@contextlib.asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    """8 秒没有回音就当 MySQL 断了，不会等到永远。
+
+    比 Redis 的 socket_timeout 长：事务里也问 Redis，谁断了，就让谁先说。
+    """
     try:
-        async with asyncio.timeout(5), pool.acquire() as conn, conn.cursor() as cursor:
-            await conn.begin()
-            for statement, *args in statements:
-                await cursor.execute(statement, args)
-            rows = await cursor.fetchall()
-            await conn.commit()  # 半路出错，连接还给池子时会被关掉，服务器就撤销
-            return rows
+        async with asyncio.timeout(8):
+            yield
     except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, "5 秒没有回音") from error
+        raise aiomysql.OperationalError(2013, "8 秒没有回音") from error
+
+
+@contextlib.asynccontextmanager
+async def transaction(pool: aiomysql.Pool) -> AsyncIterator[aiomysql.Cursor]:
+    async with patience(), pool.acquire() as conn, conn.cursor() as cursor:
+        await conn.begin()
+        yield cursor
+        await conn.commit()  # 半路出错，连接还给池子时会被关掉，服务器就撤销
+
+
+async def sql(pool: aiomysql.Pool, *statements: tuple) -> tuple[tuple, ...]:
+    """一个事务里依次执行，返回最后一句的结果。"""
+    async with transaction(pool) as cursor:
+        for statement, *args in statements:
+            await cursor.execute(statement, args)
+        return await cursor.fetchall()
 
 
 class Shop:
@@ -62,32 +77,52 @@ class Shop:
         return self.queries - before
 
 
-async def administer(statement: str) -> None:
-    try:
-        async with asyncio.timeout(5), aiomysql.connect(**settings.mysql_options()) as conn:
-            async with conn.cursor() as cursor:
-                await cursor.execute("SET sql_notes = 0")  # IF EXISTS 的提示会变成 Python 警告
-                await cursor.execute(statement)
-    except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, "5 秒没有回音") from error
+async def ask(conn: aiomysql.Connection, statement: str, *args: str) -> tuple[tuple, ...]:
+    async with patience(), conn.cursor() as cursor:
+        await cursor.execute(statement, args)
+        return await cursor.fetchall()
 
 
 @contextlib.asynccontextmanager
-async def database() -> AsyncIterator[aiomysql.Pool]:
-    await administer(f"DROP DATABASE IF EXISTS {DATABASE}")  # 上一次被强杀，可能留下了它
-    try:
-        await administer(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
-        options = {**settings.mysql_options(), "db": DATABASE}
-        async with aiomysql.create_pool(**options, maxsize=5) as pool:
-            name = "name VARCHAR(20) PRIMARY KEY"
-            columns = f"{name}, price INT, version INT DEFAULT 1, sold INT DEFAULT 0"
-            await sql(pool, (f"CREATE TABLE fruit ({columns})",))
-            await sql(pool, ("CREATE TABLE progress (id INT PRIMARY KEY, last VARCHAR(40))",))
-            insert = "INSERT INTO fruit (name, price) VALUES (%s, %s)"
-            await sql(pool, *((insert, *fruit) for fruit in FRUITS.items()))
-            yield pool
-    finally:
-        await administer(f"DROP DATABASE IF EXISTS {DATABASE}")
+async def administrator() -> AsyncIterator[aiomysql.Connection]:
+    """一条不选库、不占池子的连接。"""
+    async with patience():
+        conn = await aiomysql.connect(**settings.mysql_options())
+    async with conn:
+        await ask(conn, "SET sql_notes = 0")  # IF EXISTS 的提示会变成 Python 警告
+        yield conn
+
+
+async def sweep_databases(conn: aiomysql.Connection) -> None:
+    """删掉被强杀的那几次留下的库：没有人拿着它的锁。"""
+    for (name,) in await ask(conn, "SHOW DATABASES"):
+        if name.startswith(DATABASES):
+            [(free,)] = await ask(conn, "SELECT IS_FREE_LOCK(%s)", name)
+            if free:
+                await ask(conn, f"DROP DATABASE IF EXISTS {name}")
+
+
+@contextlib.asynccontextmanager
+async def database(name: str) -> AsyncIterator[aiomysql.Pool]:
+    """一个库，只在 async with 里存在。"""
+    async with administrator() as guard:
+        # GET_LOCK 的锁跟着这条连接：我们被强杀，服务器就放开它，下一次运行便知道这个库没人要了
+        await ask(guard, "SELECT GET_LOCK(%s, 0)", name)
+        await sweep_databases(guard)
+        try:
+            await ask(guard, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+            options = {**settings.mysql_options(), "db": name}
+            async with aiomysql.create_pool(**options, maxsize=5) as pool:
+                columns = "name VARCHAR(20) PRIMARY KEY, price INT, version INT DEFAULT 1"
+                await sql(pool, (f"CREATE TABLE fruit ({columns}, sold INT DEFAULT 0)",))
+                await sql(pool, ("CREATE TABLE progress (last VARCHAR(40))",))
+                insert = "INSERT INTO fruit (name, price) VALUES (%s, %s)"
+                await sql(pool, *((insert, *fruit) for fruit in FRUITS.items()))
+                await sql(pool, ("INSERT INTO progress VALUES ('0-0')",))
+                yield pool
+        finally:  # 另开一条连接：Ctrl-C 若打断了 guard 上的一句，它就不能用了
+            async with administrator() as conn:
+                await ask(conn, f"DROP DATABASE IF EXISTS {name}")
 
 
 async def sweep(redis: Redis, pattern: str, idle: int = 0) -> None:
@@ -102,9 +137,10 @@ async def shop_opened() -> AsyncIterator[Shop]:
     connections = BlockingConnectionPool.from_url(
         settings.redis_url(), max_connections=20, decode_responses=True, socket_timeout=5
     )
-    async with Redis.from_pool(connections) as redis, database() as pool:
+    token = secrets.token_hex(4)  # 每次运行自己的库、自己的键：两次同时运行，互不相干
+    prefix, name = f"asyncio-tutorial:cache-{token}", f"{DATABASES}_{token}"
+    async with Redis.from_pool(connections) as redis, database(name) as pool:
         await sweep(redis, "asyncio-tutorial:cache-*", idle=60)  # 被强杀的那几次留下的
-        prefix = f"asyncio-tutorial:cache-{secrets.token_hex(4)}"
         try:
             yield Shop(redis, pool, prefix)
         finally:

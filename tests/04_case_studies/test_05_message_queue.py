@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from tests import processes
 from toolbox import catalog, services
 
 pytestmark = pytest.mark.asyncio
@@ -241,26 +241,39 @@ async def test_keys_of_a_killed_run_are_swept_but_not_those_in_use(lesson, redis
     assert await redis.unlink("asyncio-tutorial:noodles-new") == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="stops a server of its own")
-@pytest.mark.parametrize("section", [1, 2, 6])
-async def test_a_redis_that_dies_in_the_middle_is_one_paragraph(section, monkeypatch):
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setattr(services, "docker_answers", lambda: False)
-    with services.redis() as url:
-        lesson = subprocess.Popen(
-            [sys.executable, "-u", "-W", "error", SCRIPT],
-            env={**os.environ, "REDIS_URL": url, "PYTHONIOENCODING": "utf-8"},
+# The lesson, but the first call of the function that is named waits until it hears a line.
+WAITS_AT = """
+import importlib, sys
+import settings
+lesson, name = importlib.import_module("05_message_queue_demo"), sys.argv[1]
+function = getattr(lesson, name)
+
+def wait_first(*args, **options):
+    setattr(lesson, name, function)
+    print("waiting", flush=True)
+    sys.stdin.readline()
+    return function(*args, **options)
+
+setattr(lesson, name, wait_first)
+settings.run(lesson.main)
+"""
+
+
+@pytest.mark.parametrize("at", ["another_process", "cook_one", "work"])
+async def test_a_redis_that_dies_in_the_middle_is_one_paragraph(available, at):
+    with available(), services.mortal_redis() as server:
+        with processes.started(
+            [sys.executable, "-W", "error", "-c", WAITS_AT, at],
+            cwd=SCRIPT.parent,
+            env={**os.environ, "REDIS_URL": server.url, "PYTHONIOENCODING": "utf-8"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-        )
-        for line in lesson.stdout:
-            if line.startswith(f"── {section}. "):
-                break
-        lesson.send_signal(signal.SIGSTOP)
-    with lesson:
-        lesson.send_signal(signal.SIGCONT)
-        output, errors = lesson.communicate(timeout=20)
+        ) as lesson:
+            assert "waiting\n" in iter(lesson.stdout.readline, "")
+            server.kill()
+            output, errors = lesson.communicate("go on\n", timeout=30)
     assert lesson.returncode == 2, output
     assert errors.startswith("Redis（127.0.0.1:") and "REDIS_URL" in errors
     assert len(errors.splitlines()) == 2, errors  # said once, though there are two processes

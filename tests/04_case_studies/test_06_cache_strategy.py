@@ -1,7 +1,9 @@
+"""Lesson 4.6 on a real Redis and MySQL: how often the database is asked, what is never lost."""
+
 import asyncio
 import contextlib
+import importlib
 import os
-import signal
 import subprocess
 import sys
 
@@ -10,10 +12,32 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from tests import processes
-from toolbox import services
+from toolbox import catalog, services
 
 pytestmark = pytest.mark.asyncio
 SECTIONS = range(1, 7)
+FOLDER = catalog.ROOT / "04_case_studies"
+# The lesson, but the first call of the function that is named waits until it hears a line.
+WAITS_AT = """
+import importlib, sys
+import settings
+lesson, name = importlib.import_module("06_cache_strategy_demo"), sys.argv[1]
+function = getattr(lesson, name)
+
+def wait_first(*args, **options):
+    setattr(lesson, name, function)
+    print("waiting", flush=True)
+    sys.stdin.readline()
+    return function(*args, **options)
+
+setattr(lesson, name, wait_first)
+settings.run(lesson.main)
+"""
+
+
+@pytest.fixture
+def cache_shop(lesson):
+    return importlib.import_module("cache_shop")
 
 
 @pytest_asyncio.fixture
@@ -87,30 +111,115 @@ async def test_a_tombstone_refuses_an_older_version_and_takes_its_own(lesson, sh
     assert 0 < await shop.redis.ttl(key) <= 60
 
 
-async def test_a_journal_and_its_bookmark_lose_and_double_nothing(lesson, shop):
+async def test_a_journal_and_its_bookmark_lose_and_double_nothing(lesson, shop, capsys):
     totals = await lesson.write_behind(shop)
-    assert list(totals.values()) == [40, 140, 100]
+    assert list(totals.values()) == [40, 240, 100]
+    assert capsys.readouterr().out.endswith("最后一种: 100 笔合成 2 个事务\n")
 
 
-async def test_a_batch_that_fails_leaves_neither_sales_nor_bookmark(lesson, shop):
-    with pytest.raises(Exception, match="nonsense"):
-        await lesson.sql(shop.pool, (lesson.ADD, 7, "苹果"), ("SELECT nonsense FROM fruit",))
-    assert await lesson.sold(shop) == 0
+async def sell(shop, *fruits):
+    for fruit in fruits:
+        await shop.redis.xadd(shop.key("journal"), {"fruit": fruit})
 
 
-async def test_nothing_is_left_in_redis_or_mysql(lesson):
+async def sold(lesson, shop):
+    return dict(await lesson.sql(shop.pool, ("SELECT name, sold FROM fruit WHERE sold > 0",)))
+
+
+async def test_many_flushers_and_a_seller_book_every_sale_once(lesson, shop):
+    await sell(shop, *["苹果", "梨"] * 20)
+
+    async def keep_flushing():
+        return sum([await lesson.flush(shop, shop.key("journal"), 3) for _ in range(10)])
+
+    async with asyncio.TaskGroup() as group:
+        flushers = [group.create_task(keep_flushing()) for _ in range(5)]
+        group.create_task(sell(shop, *["桃"] * 15))
+    booked = sum(flusher.result() for flusher in flushers)
+    booked += await lesson.flush(shop, shop.key("journal"), 99)  # a slow seller's last ones
+    assert booked == 55
+    assert await sold(lesson, shop) == {"苹果": 20, "梨": 20, "桃": 15}
+
+
+@pytest.mark.parametrize(
+    ("falls_at", "statement"),
+    [
+        ("ADD", "UPDATE fruit SET nonsense = %s WHERE name = %s"),
+        ("WRITE_PROGRESS", "UPDATE progress SET nonsense = %s"),
+    ],
+)
+async def test_who_falls_before_the_commit_leaves_neither_sales_nor_bookmark(
+    lesson, shop, falls_at, statement, monkeypatch
+):
+    await sell(shop, "苹果", "苹果", "梨")
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="nonsense"):
+        patch.setattr(lesson, falls_at, statement)
+        await lesson.flush(shop, shop.key("journal"), 2)
+    assert await sold(lesson, shop) == {}
+    assert await lesson.flush(shop, shop.key("journal"), 99) == 3
+    assert await sold(lesson, shop) == {"苹果": 2, "梨": 1}
+
+
+async def test_the_journal_is_trimmed_up_to_what_is_booked(lesson, shop):
+    journal = shop.key("journal")
+    await sell(shop, *["苹果"] * 5)
+    ids = [id for id, _ in await shop.redis.xrange(journal)]
+    assert await lesson.flush(shop, journal, 3) == 3
+    assert await shop.redis.xlen(journal) == 5  # trimmed by the next, which sees the commit
+    assert await lesson.flush(shop, journal, 1) == 1
+    assert [id for id, _ in await shop.redis.xrange(journal)] == ids[2:]
+    assert await lesson.flush(shop, journal, 99) == 1
+
+
+async def test_two_runs_at_once_do_not_meet(lesson):
+    async with lesson.shop_opened() as ours:
+        async with lesson.shop_opened() as theirs:
+            await theirs.reprice("苹果", 99)
+            await theirs.keep("苹果", 99)
+            assert await lesson.read(ours, "苹果") == 10
+        await ours.reprice("苹果", 11)  # theirs have left; ours is still there
+        assert await ours.look_up("苹果") == 11
+        assert await lesson.read(ours, "苹果") == 10
+
+
+async def databases(cache_shop):
+    async with cache_shop.administrator() as conn:
+        return {name for (name,) in await cache_shop.ask(conn, "SHOW DATABASES")}
+
+
+async def test_nothing_is_left_in_redis_or_mysql(lesson, cache_shop):
+    before = await databases(cache_shop)
     async with lesson.shop_opened() as shop:
         await lesson.choose_who_fills(shop)
+        assert len(await databases(cache_shop) - before) == 1
         prefix = shop.prefix
     async with Redis.from_url(os.environ["REDIS_URL"]) as redis:
         assert [key async for key in redis.scan_iter(f"{prefix}*")] == []
-    import cache_shop
+    assert await databases(cache_shop) <= before
 
-    with pytest.raises(cache_shop.aiomysql.OperationalError, match="Unknown database"):
-        async with cache_shop.aiomysql.connect(
-            **lesson.settings.mysql_options(), db=cache_shop.DATABASE
-        ):
-            pass
+
+async def test_the_database_of_a_killed_run_is_swept(lesson, cache_shop):
+    before = await databases(cache_shop)
+    with waiting_at("read") as killed:
+        [left] = await databases(cache_shop) - before
+        async with lesson.shop_opened():
+            assert left in await databases(cache_shop)  # it is alive
+        killed.kill()
+    async with asyncio.timeout(10), cache_shop.administrator() as conn:
+        while await cache_shop.ask(conn, "SELECT IS_FREE_LOCK(%s)", left) != ((1,),):
+            await asyncio.sleep(0.01)  # until the server has seen it go
+    async with lesson.shop_opened():
+        assert left not in await databases(cache_shop)
+
+
+async def test_keys_of_a_killed_run_are_swept_but_not_those_in_use(lesson):
+    new, old = "asyncio-tutorial:cache-new:桃", "asyncio-tutorial:cache-old:桃"
+    async with Redis.from_url(os.environ["REDIS_URL"]) as redis:
+        await redis.set(new, 1, ex=60)
+        await redis.restore(old, 0, await redis.dump(new), idletime=3600)
+        async with lesson.shop_opened():
+            assert await redis.exists(old) == 0
+            assert await redis.unlink(new) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a single child")
@@ -123,52 +232,42 @@ async def test_ctrl_c_in_any_section_stops_it(lesson, section):
     assert f"── {section}." in ran.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP")
-@pytest.mark.parametrize("section", [1, 3, 5])
-async def test_a_redis_that_dies_is_one_paragraph(lesson, section):
-    programs = services.redis_programs()
-    if not programs:
-        pytest.skip("no program to start a Redis")
-    port = services.free_port()
-    server = subprocess.Popen(
-        [programs[0], "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while True:
-            with contextlib.suppress(Exception):
-                async with Redis(port=port, retry=None) as redis:
-                    await redis.ping()
-                    break
-            await asyncio.sleep(0.02)
-        with started(lesson, REDIS_URL=f"redis://127.0.0.1:{port}") as child:
-            run_until(child, section)
-            os.kill(child.pid, signal.SIGSTOP)
-            server.kill()
-            server.wait()
-            os.kill(child.pid, signal.SIGCONT)
-            _, errors = child.communicate(timeout=20)
-    finally:
-        server.kill()
-        server.wait()
-    assert child.returncode == 2, errors
-    assert "REDIS_URL" in errors
-    assert len(errors.splitlines()) == 2, errors
-
-
 @contextlib.contextmanager
-def started(lesson, **env):
-    with subprocess.Popen(
-        [sys.executable, "-u", "-W", "error", lesson.__file__],
+def waiting_at(name, **env):
+    """The lesson in a process of its own, stopped where it first calls one of its functions."""
+    with processes.started(
+        [sys.executable, "-W", "error", "-c", WAITS_AT, name],
+        cwd=FOLDER,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **env},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     ) as child:
+        assert "waiting\n" in iter(child.stdout.readline, "")
         yield child
 
 
-def run_until(child, section):
-    while not child.stdout.readline().startswith(f"── {section}."):
-        assert child.poll() is None
+@pytest.mark.parametrize("at", ["read", "read_under_lock", "flush"])
+async def test_a_redis_that_dies_is_one_paragraph(lesson, cache_shop, available, at):
+    before = await databases(cache_shop)
+    with available(), services.mortal_redis() as server:
+        with waiting_at(at, REDIS_URL=server.url) as child:
+            server.kill()
+            _, errors = child.communicate("go on\n", timeout=30)
+    assert child.returncode == 2, errors
+    assert errors.startswith("Redis（127.0.0.1:") and "REDIS_URL" in errors
+    assert len(errors.splitlines()) == 2, errors
+    assert await databases(cache_shop) <= before
+
+
+async def test_a_mysql_that_dies_is_one_paragraph(lesson, available):
+    with available(), services.mortal_mysql() as server:
+        for at in ("read", "flush"):
+            with waiting_at(at, MYSQL_URL=server.url) as child:
+                server.kill()
+                _, errors = child.communicate("go on\n", timeout=30)
+            assert child.returncode == 2, errors
+            assert errors.startswith("MySQL（127.0.0.1:") and "MYSQL_URL" in errors
+            assert len(errors.splitlines()) == 2, errors
+            server.start()

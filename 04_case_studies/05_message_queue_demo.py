@@ -148,7 +148,7 @@ async def another_process(place: Kitchen, cook: str, count: int) -> AsyncIterato
             raise RuntimeError("另一个进程没有领到单子")
         yield process
     finally:
-        if process.returncode is None:  # 别杀两次：3.13 以前，第二次会抢着收尸，事件循环就要抱怨
+        if process.returncode is None:  # 没领到单子的那个，自己已经走了
             process.kill()
         await process.wait()
 

@@ -12,19 +12,17 @@ from redis.asyncio import BlockingConnectionPool, Redis
 DATABASES = "asyncio_tutorial_cache"  # 每次运行一个库，名字以它开头
 FRUITS = {"苹果": 10, "梨": 8, "桃": 15} | {f"果篮{number}": number for number in range(100)}
 TTL = 60  # 秒
+PATIENCE = 8  # 秒；比 Redis 的 socket_timeout 长：事务里也问 Redis，谁断了，就让谁先说
 
 
 @contextlib.asynccontextmanager
 async def patience() -> AsyncIterator[None]:
-    """8 秒没有回音就当 MySQL 断了，不会等到永远。
-
-    比 Redis 的 socket_timeout 长：事务里也问 Redis，谁断了，就让谁先说。
-    """
+    """太久没有回音就当 MySQL 断了，不会等到永远。"""
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(PATIENCE):
             yield
     except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, "8 秒没有回音") from error
+        raise aiomysql.OperationalError(2013, f"{PATIENCE} 秒没有回音") from error
 
 
 @contextlib.asynccontextmanager

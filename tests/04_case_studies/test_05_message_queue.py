@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -123,9 +124,9 @@ async def test_idle_orders_behind_many_that_are_not_idle_are_found(lesson, redis
             place.orders, lesson.GROUP, "阿强", 0, ids[-1:], idle=3_600_000, justid=True
         )
         found = []
-        while not found:
-            found = await place.take_over("小美", count=1, idle=1_800_000)
-        assert [id for id, _ in found] == ids[-1:]
+        for _ in range(30):
+            found += await place.take_over("小美", count=1, idle=1_800_000)
+        assert ids[-1:] == [id for id, _ in found]
 
 
 async def test_trimming_when_nothing_is_owed_keeps_what_nobody_has_taken(lesson, place):
@@ -174,6 +175,14 @@ async def test_a_cook_is_killed_once(lesson, redis, monkeypatch, caplog):
     monkeypatch.setattr(asyncio.subprocess.Process, "kill", kill_and_wait_for_the_kernel)
     assert await lesson.take_over_from_the_dead(redis) == (3, 0, 0, 3, 0)
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+async def test_a_cook_in_another_process_stays_until_killed(lesson, place):
+    async with lesson.another_process(place, "阿强", 3) as cook:
+        for _ in range(300):  # the time to leave, if it wanted to
+            assert await place.owed() == 3
+    assert cook.returncode == -signal.SIGKILL
 
 
 async def test_orders_placed_before_the_group_existed_are_served(lesson, redis):
@@ -234,11 +243,19 @@ async def test_keys_of_a_killed_run_are_swept_but_not_those_in_use(lesson, redis
     async with Redis.from_url(os.environ["REDIS_URL"]) as raw:  # a dump is no text
         await raw.set("asyncio-tutorial:noodles-new", 1)
         dump = await raw.dump("asyncio-tutorial:noodles-new")
-        await raw.restore("asyncio-tutorial:noodles-old", 0, dump, idletime=3600)
+        await raw.restore("asyncio-tutorial:noodles-old", 0, dump, replace=True, idletime=3600)
     monkeypatch.setattr(lesson, "SECTIONS", {})
     await lesson.main()
     assert await redis.exists("asyncio-tutorial:noodles-old") == 0
     assert await redis.unlink("asyncio-tutorial:noodles-new") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a single child")
+@pytest.mark.parametrize("section", range(1, 7))
+async def test_ctrl_c_in_any_section_stops_it(redis, section):
+    ran = await asyncio.to_thread(processes.interrupted, SCRIPT, at=f"── {section}.", after=0.005)
+    assert (ran.returncode, ran.stderr) == (130, "已中断\n")
+    assert f"── {section}." in ran.stdout
 
 
 # The lesson, but the first call of the function that is named waits until it hears a line.

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import pytest_asyncio
@@ -48,6 +49,7 @@ async def shop(lesson):
 
 async def test_a_deleted_price_is_looked_up_again_and_a_written_through_one_is_not(lesson, shop):
     assert await lesson.choose_who_fills(shop) == {"读": (None, 1), "苹果": (11, 1), "梨": (9, 0)}
+    assert [await shop.look_up(fruit) for fruit in ("苹果", "梨")] == [11, 9]
 
 
 async def test_cached_nothing_and_a_bloom_filter_keep_ghosts_from_the_database(
@@ -55,6 +57,12 @@ async def test_cached_nothing_and_a_bloom_filter_keep_ghosts_from_the_database(
 ):
     assert await lesson.stop_penetration(shop) == [300, 100, 3]
     assert "真有的都放行: True" in capsys.readouterr().out
+
+
+async def test_nothing_is_remembered_for_a_short_while_only(lesson, shop):
+    for fruit, least, most in (("仙桃", 0, 5), ("桃", 5, lesson.TTL)):
+        await lesson.read_with_nothing(shop, fruit)
+        assert least < await shop.redis.ttl(shop.key(fruit)) <= most
 
 
 async def test_a_bloom_filter_never_denies_what_it_was_given(lesson):
@@ -86,6 +94,17 @@ async def test_a_failed_flight_fails_everybody_and_the_next_one_starts_anew(less
     assert (len(loads), flight.flights) == (2, {})
 
 
+async def test_a_flight_that_is_cancelled_lands_without_a_complaint(lesson, caplog):
+    flight = lesson.SingleFlight(lambda name: asyncio.sleep(60))
+    guest = asyncio.create_task(flight.get("桃"))
+    await asyncio.sleep(0)
+    flight.flights["桃"].cancel()  # as the loop does when it closes
+    with pytest.raises(asyncio.CancelledError):
+        await guest
+    assert flight.flights == {}
+    assert caplog.messages == []
+
+
 async def test_jitter_spreads_the_expiry(lesson, shop):
     assert await lesson.stop_avalanche(shop) == {"都放 60 秒": 100, "60 秒 ± 30 秒": 5}
 
@@ -101,13 +120,11 @@ async def test_a_tombstone_refuses_an_older_version_and_takes_its_own(lesson, sh
     async def keep(version, price):
         return await shop.redis.eval(lesson.KEEP_IF_NEWER, 1, key, version, price)
 
-    assert [await keep(9, ""), await keep(8, 1), await keep(10, 2), await keep(9, 3)] == [
-        1,
-        0,
-        1,
-        0,
-    ]
+    assert [await keep(9, ""), await keep(8, 1), await keep(9, 1)] == [1, 0, 1]
+    assert [await keep(10, 2), await keep(9, 1)] == [1, 0]
     assert await shop.redis.hgetall(key) == {"version": "10", "price": "2"}
+    assert await keep(11, "") == 1
+    assert await shop.redis.hgetall(key) == {"version": "11"}  # the old price is gone
     assert 0 < await shop.redis.ttl(key) <= 60
 
 
@@ -171,6 +188,16 @@ async def test_the_journal_is_trimmed_up_to_what_is_booked(lesson, shop):
     assert await lesson.flush(shop, journal, 99) == 1
 
 
+async def test_a_mysql_that_is_silent_is_not_waited_for(lesson, shop, cache_shop, monkeypatch):
+    async with lesson.transaction(shop.pool) as cursor:
+        await cursor.execute(lesson.READ_PROGRESS)  # who holds this lock makes the others wait
+        with monkeypatch.context() as patch:
+            patch.setattr(cache_shop, "PATIENCE", 0.1)
+            with pytest.raises(cache_shop.aiomysql.OperationalError, match="没有回音") as silent:
+                await lesson.flush(shop, shop.key("journal"), 1)
+    assert "MYSQL_URL" in lesson.settings.explain(silent.value)
+
+
 async def test_two_runs_at_once_do_not_meet(lesson):
     async with lesson.shop_opened() as ours:
         async with lesson.shop_opened() as theirs:
@@ -198,6 +225,30 @@ async def test_nothing_is_left_in_redis_or_mysql(lesson, cache_shop):
     assert await databases(cache_shop) <= before
 
 
+@pytest.mark.parametrize("created", [False, True])
+async def test_ctrl_c_while_the_database_is_made_leaves_none(
+    lesson, cache_shop, created, monkeypatch
+):
+    before, ask = await databases(cache_shop), cache_shop.ask
+
+    async def interrupted(conn, statement, *args):
+        if statement.startswith("CREATE"):
+            asyncio.get_running_loop().call_soon(opening.cancel)
+            if not created:
+                await asyncio.sleep(60)
+        return await ask(conn, statement, *args)
+
+    async def open_shop():
+        async with lesson.shop_opened():
+            pass
+
+    monkeypatch.setattr(cache_shop, "ask", interrupted)
+    opening = asyncio.create_task(open_shop())
+    with warnings.catch_warnings(action="error"), pytest.raises(asyncio.CancelledError):
+        await opening
+    assert await databases(cache_shop) <= before
+
+
 async def test_the_database_of_a_killed_run_is_swept(lesson, cache_shop):
     before = await databases(cache_shop)
     with waiting_at("read") as killed:
@@ -216,7 +267,7 @@ async def test_keys_of_a_killed_run_are_swept_but_not_those_in_use(lesson):
     new, old = "asyncio-tutorial:cache-new:桃", "asyncio-tutorial:cache-old:桃"
     async with Redis.from_url(os.environ["REDIS_URL"]) as redis:
         await redis.set(new, 1, ex=60)
-        await redis.restore(old, 0, await redis.dump(new), idletime=3600)
+        await redis.restore(old, 0, await redis.dump(new), replace=True, idletime=3600)
         async with lesson.shop_opened():
             assert await redis.exists(old) == 0
             assert await redis.unlink(new) == 1

@@ -127,11 +127,17 @@ async def _to_the_end(main: Callable[[], Awaitable[None]]) -> None:
     if not callable(cancel_main):  # 后台作业不理 Ctrl-C (SIG_IGN)
         return await main()
 
+    def interrupt(number: int) -> None:
+        if not task.done():
+            _interrupted.append(number)
+            cancel_main(number, None)
+            # 取消若被吞掉，程序可能等在一个再没人叫醒的地方：过 6 秒（收摊该收完了）再取消一次
+            loop.call_later(6, task.cancel)
+
     def on_interrupt(number: int, frame: FrameType | None) -> None:
-        _interrupted.append(number)
-        cancel_main(number, frame)
-        # 取消若被吞掉，程序可能等在一个再没人叫醒的地方：过 6 秒（收摊该收完了）再取消一次
-        loop.call_soon_threadsafe(loop.call_later, 6, task.cancel)
+        signal.signal(signal.SIGINT, cancel_main)  # 再按一次，就照 asyncio.run 自己的办法
+        # 信号会插在任何两行之间，例如任务正跑着，或循环正要叫醒它：等这一轮走完再取消
+        loop.call_soon_threadsafe(interrupt, number)
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -231,6 +231,55 @@ def test_ctrl_c_cleans_up_says_so_and_ends_with_130():
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "cleaned up\n", "已中断\n")
 
 
+INTERRUPTED_WHILE_IT_RUNS = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+    settings.stop_if_cancelled()
+    await asyncio.sleep(5)
+finally:
+    await asyncio.sleep(0)
+    print("cleaned up")
+"""
+
+
+def test_ctrl_c_that_meets_a_running_task_cancels_it_once():
+    ran = run_main(INTERRUPTED_WHILE_IT_RUNS)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "cleaned up\n", "已中断\n")
+
+
+INTERRUPTED_WHILE_IT_IS_WOKEN = """
+import signal
+waiter = asyncio.get_running_loop().create_future()
+def wake():
+    if not waiter.done():
+        signal.raise_signal(signal.SIGINT)
+        waiter.set_result(None)
+asyncio.get_running_loop().call_soon(wake)
+await waiter
+await asyncio.sleep(5)
+"""
+
+
+def test_ctrl_c_that_meets_the_loop_waking_somebody_is_no_error():
+    ran = run_main(INTERRUPTED_WHILE_IT_IS_WOKEN)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "已中断\n")
+
+
+BLOCKED = """
+import signal
+signal.raise_signal(signal.SIGINT)
+signal.raise_signal(signal.SIGINT)
+signal.raise_signal(signal.SIGINT)
+print("not reached")
+"""
+
+
+def test_ctrl_c_pressed_again_and_again_stops_what_never_awaits():
+    ran = run_main(BLOCKED)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "已中断\n")
+
+
 SWALLOWED = """
 import signal
 try:

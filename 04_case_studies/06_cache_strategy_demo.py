@@ -26,13 +26,13 @@
     ── 4. 雪崩 (avalanche)：别让一批键同时到期 ──
     100 个果篮，都放 60 秒: 最挤的那一秒查库 100 次
     100 个果篮，60 秒 ± 30 秒: 最挤的那一秒查库 5 次
-    ── 5. 失效：删了缓存，旧价还会回来 ──
+    ── 5. 失效 (invalidation)：删了缓存，旧价还会回来 ──
     改库、删缓存: 顾客看到 10，库里 12
     延迟双删，慢读者赶在第二次删之前: 顾客看到 12，库里 12
     延迟双删，慢读者比延迟还慢: 顾客看到 10，库里 12
     带版本: 顾客看到 14，库里 14
     带版本时旧价被挡下: True（墓碑 (tombstone) 要活得比最慢的读者久；TTL 最后兜底）
-    ── 6. write-behind：先答应后写库，要有一本日志 ──
+    ── 6. write-behind：先答应后写库，要有一本日志 (journal) ──
     卖出 100 笔，写完 40 笔时倒下，两个人同时来接手
     攒在内存里: 库里记了 40 笔
     日志在 Redis，不记进度: 库里记了 240 笔
@@ -275,7 +275,7 @@ WRITE_PROGRESS = "UPDATE progress SET last = %s"
 
 
 async def flush(shop: Shop, journal: str, count: int, remember: bool = True) -> int:
-    """从日志 (journal) 取一批，一种水果合成一句写进库；记到哪一条，和账写在同一个事务里。"""
+    """从日志取一批，一种水果合成一句写进库；记到哪一条，和账写在同一个事务里。"""
     async with transaction(shop.pool) as cursor:
         # FOR UPDATE：别人也正在写，就等他提交，读到的便是新进度
         await cursor.execute(READ_PROGRESS)
@@ -323,8 +323,8 @@ SECTIONS = {
     "2. 穿透 (penetration)：没有的东西，也要记住它没有": stop_penetration,
     "3. 击穿 (breakdown)：一个键到期，只许一个人去查": stop_breakdown,
     "4. 雪崩 (avalanche)：别让一批键同时到期": stop_avalanche,
-    "5. 失效：删了缓存，旧价还会回来": stop_stale_price,
-    "6. write-behind：先答应后写库，要有一本日志": write_behind,
+    "5. 失效 (invalidation)：删了缓存，旧价还会回来": stop_stale_price,
+    "6. write-behind：先答应后写库，要有一本日志 (journal)": write_behind,
 }
 
 

@@ -57,9 +57,9 @@ def script(tmp_path):
     return write
 
 
-def _execute(command, cwd, stdin, env) -> subprocess.CompletedProcess:
+def _execute(command, cwd, stdin, env, timeout=50.0) -> subprocess.CompletedProcess:
     variables = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1", **env}
-    return processes.run(command, cwd=cwd, env=variables, input=stdin)
+    return processes.run(command, timeout=timeout, cwd=cwd, env=variables, input=stdin)
 
 
 @pytest.fixture
@@ -86,6 +86,7 @@ def recorded(tmp_path):
         options=None,
         quiet=True,
         root=ROOT,
+        timeout=50.0,
         **env,
     ):
         output = tmp_path / "traces" / "trace.json"
@@ -97,7 +98,7 @@ def recorded(tmp_path):
             output=str(output),
             options=options or {},
         )
-        ran = _execute([python, *flags, "-c", code], tmp_path, stdin, env)
+        ran = _execute([python, *flags, "-c", code], tmp_path, stdin, env, timeout)
         assert output.exists(), ran.stderr.decode()
         trace = json.loads(output.read_bytes())
         if quiet:

@@ -451,3 +451,49 @@ def test_cli_writes_where_it_is_told(script, tmp_path):
     assert (ran.returncode, ran.stdout, ran.stderr) == (3, "['-o', '--x']\n", "")
     trace = json.loads((tmp_path / "t.json").read_text())
     assert (trace["v"], trace["argv"], trace["died"]) == (1, ["-o", "--x"], None)
+
+
+def test_a_loop_inside_of_a_greenlet_gives_it_back(script, recorded):
+    run = recorded(
+        script(
+            """
+            import asyncio
+            import greenlet
+            async def nap():
+                await asyncio.sleep(0)
+            greenlet.greenlet(print).switch()
+            asyncio.run(nap())
+            print("end")
+            """
+        )
+    )
+    [task] = run.of("new", name="Task-1")
+    main = run.lanes["main"]["id"]
+    assert {event["T"] for event in run.of("line") if event["l"] >= 7} == {main}
+    assert run.of("out")[-1]["T"] == main
+    assert [event["by"] for event in run.of("soon", name="Task-1")] == [
+        {"T": main},
+        {"T": task["T"]},
+    ]
+
+
+def test_what_threads_print_is_written_down_as_it_came_out(script, recorded):
+    run = recorded(
+        script(
+            """
+            import sys
+            import threading
+            sys.setswitchinterval(1e-6)
+            def talk(name):
+                for number in range(300):
+                    print(name, number)
+            threads = [threading.Thread(target=talk, args=[name]) for name in "abc"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            """
+        ),
+        options={"lines": False},
+    )
+    assert "".join(event["text"] for event in run.of("out")) == run.stdout.decode()

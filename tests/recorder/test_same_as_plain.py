@@ -31,12 +31,13 @@ def assert_keeps_its_promise(lesson, ran, minor=sys.version_info.minor):
     assert not (wrong := contract.mismatches(promised, printed.splitlines())), [*wrong, printed]
 
 
+@pytest.mark.timeout(180)  # 4.4 has work for half a minute of a core, and others may want it, too
 @pytest.mark.parametrize("lesson", LESSONS, **by_file)
 def test_every_lesson(lesson, recorded, needed_services):
     needed_services(lesson)
     # Up to 3.11 lines cost much; a case study's own timeouts would strike.
     lines = sys.version_info >= (3, 12) or lesson.chapter != "04"
-    run = recorded(lesson.path, options={"lines": lines}, quiet=False)
+    run = recorded(lesson.path, options={"lines": lines}, quiet=False, timeout=170)
     assert_keeps_its_promise(lesson, run)
     # What cannot be seen may be said; a mistake of the recorder's may not.
     assert not any(note.startswith("recorder:") for note in run.trace["notes"])

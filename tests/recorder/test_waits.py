@@ -437,4 +437,4 @@ def test_position_is_that_of_the_expression(script, recorded):
     )
     wait = run.waits("Task-1")[0]
     assert wait["at"] == ["script.py", 4, 7, 15, 5]
-    assert wait["expr"] == 'await asyncio.sleep( 0.01, "甲" )'
+    assert wait["expr"] == 'await asyncio.sleep(0.01, "甲")'

@@ -160,6 +160,35 @@ def test_two_loops_in_two_threads(open_page, recorded, tmp_path):
     assert "循环 1" in shown and "循环 2" in shown
 
 
+def test_a_loop_inside_of_a_greenlet(open_page, recorded, tmp_path):
+    script = tmp_path / "inside.py"
+    script.write_text(
+        "import asyncio, threading, greenlet\n\n"
+        "async def nap():\n"
+        "    await asyncio.sleep(0.02)\n\n"
+        "greenlet.greenlet(print).switch()\n"
+        "thread = threading.Thread(target=lambda: asyncio.run(nap()))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "asyncio.run(nap())\n",
+        encoding="utf-8",
+    )
+    tab = open_page(recorded(script))
+    other, own = tab.evaluate("EVENTS.filter((e) => e.k === 'line' && e.l === 4).map((e) => e.T)")
+    at_its_line = "(T) => show(STEPS.findIndex((i) => EVENTS[i].k === 'line' && EVENTS[i].T === T))"
+    running = "$('running').textContent.replace(/\\d(?=[mT])/g, ' ')"
+    tab.evaluate(at_its_line, own)
+    nap = "await asyncio.sleep(0.02)"
+    assert tab.evaluate(running) == f"循环 2 main▸ {lane_names(tab)[own]}{nap}"
+    tab.evaluate(at_its_line, other)
+    assert tab.evaluate(running).endswith(f"循环 1 {lane_names(tab)[other]}{nap}")
+    assert tab.locator(".tag.run").count() == 2  # both threads run
+    asleep = tab.evaluate("STEPS.findLastIndex((i) => EVENTS[i].k === 'poll')")
+    tab.evaluate("(n) => show(n)", asleep)
+    assert tab.evaluate(running) == "循环 2 main▸z z z · 循环睡着了"
+    assert sentence(tab).startswith("循环 2 里没有人就绪：循环睡下，最迟")
+
+
 # ── what a learner reads ──
 
 

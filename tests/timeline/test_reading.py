@@ -120,9 +120,20 @@ def test_remarks_say_all_that_is_missing(tea):
     limit = 18
     [(cut, _), (lines, _)] = said()
     assert cut == f"太长了：只画出前 18 个事件，一共录了 {len(tea['ev'])} 个。"
-    assert lines == "太长了：任务每跑一次只画开头 1 行，切换和等待都在。"
+    assert lines == "太长了：任务每跑一次只画开头 1 行。"
     limit = sum(event["k"] != "line" for event in tea["ev"])
     assert said()[0][0] == "太长了：不画源代码的逐行执行，切换和等待都在。"
+
+
+def test_pieces_of_one_line_are_merged_but_not_lines(tea):
+    def merged(*texts, **more):
+        tea["ev"] = [{"k": "out", "t": 0, "T": 0, "s": "stdout", "text": text} for text in texts]
+        tea["ev"][-1].update(more)
+        return [event["text"] for event in reading.shorten(tea).trace["ev"]]
+
+    assert merged("a", " ", "b", "\n", "c\n") == ["a b\n", "c\n"]
+    assert merged("a", "b", T=1) == ["a", "b"]
+    assert merged("a", "b", by={"thread": "x"}) == ["a", "b"]
 
 
 def test_a_cut_trace_has_only_the_lanes_that_it_shows(tea):

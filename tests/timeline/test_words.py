@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 PAGES = Path(page.__file__).parent
 
 SCRIPT = """\
-import asyncio, gc, os, sys, threading
+import asyncio, gc, os, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 

@@ -86,9 +86,12 @@ class Generators:
     def raising(self, frame, error: BaseException) -> None:
         """Python 3.11: an exception comes up, or was thrown in while it stood at its yield."""
         self.last_error, self.unhandled = error, True
-        last = self.recording.ev[-1]
+        ev = self.recording.ev
+        last = ev[-1]
         if last[0] == "nested" and _opname(frame) == "YIELD_VALUE":
-            self.recording.ev[-1] = (*last[:5], brief(error))
+            thrown = (*last[:5], brief(error))
+            if ev[-1] is last:
+                ev[-1] = thrown
 
     def left(self, frame, value: object) -> None:
         """Python 3.11 has one event for yield, return and raise: look at the instruction."""

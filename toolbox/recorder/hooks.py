@@ -206,8 +206,8 @@ class Hooks:
         else:
             ev.append(event)
         recording.lines_left = MOST_LINES
+        here.running.append((h, task, lane, here.T, here.h))
         here.T, here.h = lane, h
-        here.running.append((h, task, lane))
 
     def _begins_checked(self, loop, event: tuple) -> None:
         """Write what the loop itself has in its queue and heap, for the check of the model."""
@@ -227,11 +227,10 @@ class Hooks:
         recording = self.recording
         here = recording.here
         begun = here.running.pop()
-        outer = here.running[-1] if here.running else None  # a loop inside of a loop's step
-        here.h, here.T = (outer[0], outer[2]) if outer else (None, None)
         if begun is None:
             return
-        h, task, lane = begun
+        # Around the loop may be another loop's step, a greenlet, a generator.
+        h, task, lane, here.T, here.h = begun
         if task is not None:
             self.step_ended(h, task, lane)
         elif len(recording.ev) < recording.cap:

@@ -8,7 +8,7 @@ from .generators import CLOSE, Generators, is_generator
 from .recording import Recording
 
 TOOL_NAME = "asyncio recorder"
-LINES_NOTE = "they stop halfway, to leave room for switches and waits, which go on"
+LINES_NOTE = "they stop halfway, to leave room for switches and waits"
 
 
 def install(recording: Recording) -> None:

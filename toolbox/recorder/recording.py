@@ -95,6 +95,7 @@ class Recording:
         self.unwinds: Callable[[BaseException], None] = lambda error: None
         self.here = Here()
         self.lock = threading.RLock()
+        self.printing = threading.RLock()  # what two threads print is written down as it came out
         self.handles: dict[int, int] = {}  # id(handle) → h, until it ran or was cancelled
         self.last_number = 0
         self._lane_of: dict[int, int] = {}  # id(task) → T
@@ -269,7 +270,11 @@ class Recording:
             return ""
         lines[-1] = lines[-1][:end]
         lines[0] = lines[0][begin:]
-        text = " ".join(b" ".join(lines).decode("utf-8", "replace").split())
+        text = ""
+        for line in lines:
+            part = " ".join(line.decode("utf-8", "replace").split())
+            apart = text and part and text[-1] not in "([{" and part[0] not in ")]}"
+            text += f" {part}" if apart else part
         return text if len(text) <= 100 else text[:99] + "…"
 
     def function_at(self, name: str, line: int) -> tuple[str, int] | None:
@@ -322,8 +327,10 @@ class Recording:
             if len(last[4]) > LONGEST_TEXT:
                 return
             if not last[4].endswith("\n"):
-                ev[-1] = (*last[:4], (last[4] + text)[: LONGEST_TEXT + 1], *last[5:])
-                return
+                longer = (*last[:4], (last[4] + text)[: LONGEST_TEXT + 1], *last[5:])
+                if ev[-1] is last:  # no other thread came between
+                    ev[-1] = longer
+                    return
         if len(ev) < self.cap:
             text = text[: LONGEST_TEXT + 1]
             ev.append(("out", self.now(), lane, stream, text, is_bytes or None, by))

@@ -70,6 +70,7 @@ class Session:
         """A forked child (a process pool's worker) is not recorded."""
         self.recording.cap = 0
         self.recording.lock._at_fork_reinit()
+        self.recording.printing._at_fork_reinit()
         if hasattr(sys, "monitoring"):
             for tool in range(6):
                 if sys.monitoring.get_tool(tool) == lines.TOOL_NAME:

@@ -17,9 +17,10 @@ class _Text(io.TextIOWrapper):
         self._recording, self._name = recording, name
 
     def write(self, text: str) -> int:
-        written = super().write(text)
-        if text:
-            self._recording.output(self._name, text)
+        with self._recording.printing:
+            written = super().write(text)
+            if text:
+                self._recording.output(self._name, text)
         return written
 
     def __repr__(self) -> str:
@@ -37,9 +38,10 @@ class _Bytes:
         self._buffer, self._recording, self._name = buffer, recording, name
 
     def write(self, data) -> int:
-        written = self._buffer.write(data)
-        text = bytes(data).decode("utf-8", "backslashreplace")
-        self._recording.output(self._name, text, is_bytes=True)
+        with self._recording.printing:
+            written = self._buffer.write(data)
+            text = bytes(data).decode("utf-8", "backslashreplace")
+            self._recording.output(self._name, text, is_bytes=True)
         return written
 
     def __getattr__(self, name: str):

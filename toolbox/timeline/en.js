@@ -58,9 +58,10 @@ const EN = {
   and: ", ",
   others: "some Futures",
   andMore: (all, shown) => (shown ? ` and ${all - shown} more` : `${all} Future${all === 1 ? "" : "s"}`),
-  thread: (name) => `thread ${name}`,
+  thread: (name) => ["thread ", code(name)],
   timerOfLane: (T) => [lane(T), "'s timer"],
   loop: (L) => `Loop ${L + 1}`,
+  inLoop: (L) => ` in loop ${L + 1}`,
   step: (n, all) => `Step ${n} / ${all}`,
   laneLabel: (name, state) => `${name}: ${state}`,
   left: (time) => `in ${time}`,
@@ -157,6 +158,7 @@ const EN = {
       case "io":
         return say`The socket has news`;
       case "future":
+        if (by[0].T === e.T) return say`The awaited Future has its result`;
         return say`${by} gave the awaited Future its result`;
       default:
         return say`What it awaited is there`;
@@ -226,13 +228,15 @@ const EN = {
       case "task":
         return say`until ${those} is finished`;
       case "gather":
+        if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
         return names.length ? say`until all of ${names} are finished` : say`until all its Futures have their results`;
       case "wait":
-        if ((w.count ?? w.on?.length) === 1) return this.waitsFor({ ...w, kind: "task" });
+        if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
         if (w.until === "ALL_COMPLETED") return say`until all of ${those} are finished`;
         if (w.until === "FIRST_EXCEPTION") return say`until the first of ${those} fails, or all are finished`;
         return say`until the first of ${those} is finished`;
       case "taskgroup":
+        if (isOne(w)) return say`until the group's ${names} is finished`;
         return names.length ? say`until the group's ${names} are finished` : say`until all tasks of the group are finished`;
       case "future":
         return say`until a Future has its result`;
@@ -315,9 +319,9 @@ const EN = {
           ? say`${who(e.by)} hands ${job} to a process pool; the loop goes on.`
           : say`${who(e.by)} hands ${job} to a thread pool; the loop goes on.`;
       case "thr+":
-        return say`Thread ${e.thread} begins ${job}, beside the event loop.`;
+        return say`${this.thread(e.thread)} begins ${job}, beside the event loop.`;
       case "thr-":
-        return say`Thread ${e.thread} is free again.`;
+        return say`${this.thread(e.thread)} is free again.`;
       case "jobdone":
         if (e.state === "cancelled") return say`${job} was cancelled before it began.`;
         return e.state === "error"
@@ -349,7 +353,7 @@ const EN = {
             : say`To close up, asyncio.run hands ${it} to the event loop: it closes the thread pool.`;
         return e.by?.T != null || e.by?.h != null
           ? say`${who(e.by)} creates ${it}: it joins the ready queue; not one line of it has run.`
-          : say`The program hands ${it} to the event loop: it joins the ready queue.`;
+          : say`${who(e.by)} hands ${it} to the event loop: it joins the ready queue.`;
       case "yield":
         return say`${it} steps aside: to the end of the ready queue.`;
       case "cancel":
@@ -371,12 +375,14 @@ const EN = {
   },
 
   sleeps(e, after) {
-    const next = nextTimer(after, e.L ?? 0);
-    if (!next) return say`Nobody is ready and there is no timer: the loop sleeps until I/O or another thread.`;
-    const left = duration(Math.max(0, next.due - e.t));
+    const next = after.nextTimer(e.L);
+    const here = inLoop(e);
+    if (!next) return say`Nobody is ready${here} and there is no timer: the loop sleeps until I/O or another thread.`;
+    if (next.due <= e.t) return say`Nobody is ready${here}, but a timer is due: the loop does not sleep, it only looks for I/O.`;
+    const left = duration(next.due - e.t);
     return isOwn(next)
-      ? say`Nobody is ready: the loop sleeps, for ${left} at most, until ${lane(next.T)}'s timer.`
-      : say`Nobody is ready: the loop sleeps, for ${left} at most, until a timer.`;
+      ? say`Nobody is ready${here}: the loop sleeps, for ${left} at most, until ${lane(next.T)}'s timer.`
+      : say`Nobody is ready${here}: the loop sleeps, for ${left} at most, until a timer.`;
   },
 
   runs(e, now, it) {

@@ -19,6 +19,10 @@ for (const event of EVENTS) {
 const JOBS = new Map(EVENTS.filter((event) => event.k === "job").map((event) => [event.j, event]));
 const OUTPUT = EVENTS.filter((event) => event.k === "out" && event.text);
 
+// Two threads may have one name, but each has a loop of its own.
+const MAIN = "MainThread";
+const threadOf = (L = 0) => (TRACE.loops?.[L]?.thread === MAIN ? MAIN : L);
+
 // Whose line it is that runs outside any lane: a thread's, a callback's, the program's.
 const runnerOf = (event) => event.by?.thread ?? event.by?.h ?? "";
 
@@ -28,7 +32,7 @@ class State {
     this.timers = new Map(from?.timers);
     this.jobs = new Map(from?.jobs);
     this.lanes = from ? [...from.lanes] : LANES.map(() => ({ s: "none" }));
-    this.frames = from ? [...from.frames] : []; // what runs: {T, h, cb, L, in}, oldest first
+    this.frames = from ? [...from.frames] : []; // what runs: {T, h, cb, L, in, thread}, oldest first
     this.asleep = new Map(from?.asleep); // loop → the poll event in which it sleeps
     this.outputs = from?.outputs ?? 0;
     this.lines = new Map(from?.lines); // who runs outside any lane → [file, line]
@@ -87,7 +91,7 @@ class State {
         this.unqueue(h);
         break;
       case "poll":
-        if (event.ready === 0) this.asleep.set(L ?? 0, event);
+        if (event.ready === 0 && !(this.nextTimer(L)?.due <= event.t)) this.asleep.set(L ?? 0, event);
         break;
       case "polled":
         this.asleep.delete(L ?? 0);
@@ -136,9 +140,11 @@ class State {
       this.timers.delete(h);
     }
     this.asleep.delete(event.L ?? 0);
-    const outer = this.frames.findLast((frame) => frame.T === event.in);
-    const L = "in" in event ? outer?.L : (event.L ?? 0);
-    this.frames.push({ T, h, cb, L, in: event.in });
+    if ("in" in event) {
+      const { L, thread } = this.frames.findLast((frame) => frame.T === event.in) ?? {};
+      this.frames.push({ T, h, cb, L, in: event.in, thread });
+    } else if (LANES[T]?.lane) this.frames.push({ T, thread: MAIN }); // only its greenlets are seen
+    else this.frames.push({ T, h, cb, L: event.L ?? 0, thread: threadOf(event.L) });
     if (lane) {
       const first = lane.s === "none" || lane.s === "new" || lane.why === "create";
       this.set(T, { s: "run", was: lane.was ?? lane.w, first });
@@ -158,11 +164,17 @@ class State {
     else this.set(T, { s: state, result: event.result, exc: event.exc, line: null });
   }
 
-  // The lane that really runs, per loop: a nested one hides those around it.
+  // What runs in each thread, outermost first: only the last really does.
   running() {
-    const innermost = new Map();
-    for (const frame of this.frames) innermost.set(frame.L, frame);
-    return innermost;
+    return Map.groupBy(this.frames, (frame) => frame.thread);
+  }
+
+  nextTimer(loop = 0) {
+    let next = null;
+    for (const timer of this.timers.values()) {
+      if ((timer.L ?? 0) === loop && (!next || timer.due < next.due)) next = timer;
+    }
+    return next;
   }
 }
 

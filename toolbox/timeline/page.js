@@ -77,22 +77,29 @@ function showRunning(state) {
   const event = EVENTS[STEPS[step]];
   const outside = event.T == null && ["line", "out"].includes(event.k);
   const parts = [];
-  for (const [L, frame] of state.running()) {
-    parts.push(...loopTag(L));
-    const around = state.frames.filter((other) => other.L === L && other !== frame);
-    for (const outer of around) {
+  const asleep = new Map([...state.asleep.keys()].map((L) => [threadOf(L), L]));
+  for (const [thread, frames] of state.running()) {
+    const sleeps = asleep.has(thread); // inside of all these: its own loop, or one more
+    const frame = sleeps ? null : frames.at(-1);
+    parts.push(...loopTag(sleeps ? asleep.get(thread) : frames.findLast(({ L }) => L != null)?.L));
+    for (const outer of frames.slice(0, sleeps ? frames.length : -1)) {
       parts.push(outer.T != null ? chip(outer.T, "behind") : callbackChip(outer), make("span", "arrow", "▸"));
     }
-    parts.push(frame.T != null ? chip(frame.T, "now") : callbackChip({ ...ORIGIN.get(frame.h), ...frame }));
-    parts.push(...where(frame.T != null ? state.lanes[frame.T].line : state.lines.get(frame.h)));
+    if (sleeps) parts.push(sleeping());
+    else parts.push(...runningNow(state, frame));
   }
   // A thread runs beside the loop.
   if (outside && event.by?.thread) parts.push(plainChip(actor(event)), ...where(state.lines.get(event.by.thread)));
-  const asleep = [...state.asleep.values()].filter((poll) => ![...state.running().keys()].includes(poll.L ?? 0));
-  if (!parts.length && asleep.length) parts.push(...loopTag(asleep[0].L ?? 0), make("span", "asleep", `z z z · ${W.asleep}`));
+  if (!parts.length && asleep.size) parts.push(...loopTag([...asleep.values()][0]), sleeping());
   fill("running", parts, !TRACE.loops?.length ? W.program : outside ? W.outside : W.nobody);
 }
 
+function runningNow(state, { T, h, ...frame }) {
+  if (T != null) return [chip(T, "now"), ...where(state.lanes[T].line)];
+  return [callbackChip({ ...ORIGIN.get(h), ...frame, h }), ...where(state.lines.get(h))];
+}
+
+const sleeping = () => make("span", "asleep", `z z z · ${W.asleep}`);
 const where = (at) => (at ? [make("code", "where", shorten(sourceOf(...at), 60))] : []);
 
 function showReady(state) {
@@ -307,10 +314,11 @@ function openFile(file) {
 function marksOf(state, file) {
   const marks = new Map();
   if (file == null) return marks;
+  const innermost = new Set([...state.running().values()].map((frames) => frames.at(-1).T));
   const add = (line, mark) => marks.get(line)?.push(mark) ?? marks.set(line, [mark]);
   state.lanes.forEach((lane, T) => {
     if (lane.s === "run") {
-      if (lane.line?.[0] === file) add(lane.line[1], { T, as: state.frames.at(-1)?.T === T ? "run" : "behind" });
+      if (lane.line?.[0] === file) add(lane.line[1], { T, as: innermost.has(T) ? "run" : "behind" });
     } else if (lane.s === "wait" || lane.s === "ready") {
       const w = lane.w ?? lane.was;
       if (w?.at?.[0] === file) add(w.at[1], { T, as: lane.s, w });
@@ -440,7 +448,7 @@ function makeLabel(T) {
   label.style.top = `${AXIS + T * ROW}px`;
   label.setAttribute("aria-pressed", timeline.chosen === T);
   label.title = `${coro}${at ? ` (${at.join(":")})` : ""}${loops > 1 && !other.lane ? ` · ${W.loop(other.loop ?? 0)}` : ""}`;
-  label.classList.toggle("library", !def);
+  label.classList.toggle("library", !def && !other.lane);
   label.classList.toggle("striped", T % 2 === 1);
   const next = Math.min(...[...labels.keys()].filter((other) => other > T));
   $("labels").insertBefore(label, labels.get(next) ?? null);

@@ -242,9 +242,8 @@ def _merged(events: list[dict]) -> list[dict]:
     merged: list[dict] = []
     for event in events:
         last = merged[-1] if merged else {}
-        if event["k"] == "out" == last.get("k") and all(
-            event.get(key) == last.get(key) for key in ("T", "s", "bytes")
-        ):
+        same = event["k"] == "out" == last.get("k") and not last["text"].endswith("\n")
+        if same and all(event.get(key) == last.get(key) for key in ("T", "s", "bytes", "by")):
             merged[-1] = {**last, "text": last["text"] + event["text"]}
         else:
             merged.append(event)

@@ -8,7 +8,7 @@ Remark = tuple[str, str]
 _NOTES = {
     "uvloop": "uvloop：看不到它的 I/O 和每一轮；取消了的回调和定时器还留在表里；"
     "急切任务从第二步才看得到。",
-    "lines": "逐行执行只录了前一段，给切换和等待留地方：它们都在。",
+    "lines": "逐行执行只录了前一段：剩下的地方留给切换和等待。",
     "generators": "生成器太多：只有前 200 个有自己的行。",
     "eager": "有的急切任务不是 create_task 建的，从第二步才看得到。",
 }
@@ -42,34 +42,36 @@ def remarks(trace: dict, short: Shortened) -> list[Remark]:
 def _lines(trace: dict, short: Shortened) -> list[Remark]:
     """Of source lines much is missing before anything else is."""
     events = short.trace["ev"]
+    whole, complete = "，切换和等待都在", " Switches and waits are complete."
+    if short.cut or trace["truncated"]:
+        whole = complete = ""
     if short.lines:
         return [
             (
-                f"太长了：任务每跑一次只画开头 {short.lines} 行，切换和等待都在。",
+                f"太长了：任务每跑一次只画开头 {short.lines} 行{whole}。",
                 f"Too long: of each run of a task only its first {short.lines} lines are shown."
-                " Switches and waits are complete.",
+                + complete,
             )
         ]
     if short.lines == 0:
         return [
             (
-                "太长了：不画源代码的逐行执行，切换和等待都在。",
-                "Too long: single lines are not shown. Switches and waits are complete.",
+                f"太长了：不画源代码的逐行执行{whole}。",
+                f"Too long: single lines are not shown.{complete}",
             )
         ]
     if trace["tasks"] and not any(event["k"] == "line" for event in events):
         return [
             (
-                "没有录源代码的逐行执行，切换和等待都在。",
-                "Single lines were not recorded. Switches and waits are complete.",
+                f"没有录源代码的逐行执行{whole}。",
+                f"Single lines were not recorded.{complete}",
             )
         ]
     if any(event.get("more") for event in events):
         return [
             (
-                "有的一步执行了太多行，只录了开头，切换和等待都在。",
-                "Some steps run too many lines: only the first of them were recorded."
-                " Switches and waits are complete.",
+                f"有的一步执行了太多行，只录了开头{whole}。",
+                f"Some steps run too many lines: only the first of them were recorded.{complete}",
             )
         ]
     return []

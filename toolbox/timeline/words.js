@@ -22,6 +22,10 @@ function laneList({ on = [], count = on.length }) {
   return count === known.length ? list : [...list, W.andMore(count, known.length)];
 }
 
+const isOne = (w) => (w?.count ?? w?.on?.length) === 1;
+// In which loop, where there are several.
+const inLoop = (e) => (TRACE.loops?.length > 1 ? W.inLoop(e.L ?? 0) : "");
+
 // ── callbacks ──
 
 // asyncio's own, in words (Chinese, English); the learner's are called by their names.
@@ -74,27 +78,19 @@ function callbackName(entry) {
 
 const originName = ({ h }) => callbackName(ORIGIN.get(h) ?? {});
 
-function nextTimer(state, loop) {
-  let next = null;
-  for (const timer of state.timers.values()) {
-    if ((timer.L ?? 0) === loop && (!next || timer.due < next.due)) next = timer;
-  }
-  return next;
-}
-
 // ── who and why ──
 
 // Who runs a line or prints: a lane, a thread, a callback, or the program.
 function actor(e) {
   if (e.T != null) return [lane(e.T)];
-  if (e.by?.thread) return [W.thread(e.by.thread)];
+  if (e.by?.thread) return W.thread(e.by.thread);
   return e.by?.h != null ? originName(e.by) : [W.program];
 }
 
 // Who did it: a lane, a thread, a callback (then whoever stands behind it), or the program.
 function who(by) {
   if (by?.T != null) return [lane(by.T)];
-  if (by?.thread) return [W.thread(by.thread)];
+  if (by?.thread) return W.thread(by.thread);
   const origin = ORIGIN.get(by?.h);
   if (origin?.k === "timer") return isOwn(origin) ? W.timerOfLane(origin.T) : [W.aTimer];
   if (origin?.k === "io") return [W.ioCallback];

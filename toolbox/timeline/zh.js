@@ -58,9 +58,10 @@ const ZH = {
   and: "、",
   others: "几个 Future",
   andMore: (all, shown) => (shown ? ` 等 ${all} 个` : `${all} 个 Future`),
-  thread: (name) => `线程 ${name}`,
+  thread: (name) => ["线程 ", code(name)],
   timerOfLane: (T) => [lane(T), " 的定时器"],
   loop: (L) => `循环 ${L + 1}`,
+  inLoop: (L) => `循环 ${L + 1} 里`,
   step: (n, all) => `第 ${n} / ${all} 步`,
   laneLabel: (name, state) => `${name}：${state}`,
   left: (time) => `还有 ${time}`,
@@ -130,6 +131,7 @@ const ZH = {
       case "task":
         return say`它等的 ${names} 结束了`;
       case "gather":
+        if (isOne(was)) return say`${names} 结束了，gather 收齐了结果`;
         return names.length ? say`${names} 都结束了，gather 收齐了结果` : say`gather 收齐了结果`;
       case "wait":
         return this.enough(was, e, after);
@@ -158,6 +160,7 @@ const ZH = {
       case "io":
         return say`套接字有消息了`;
       case "future":
+        if (by[0].T === e.T) return say`它等的 Future 有了结果`; // from a callback that it had left
         return say`${by} 让它等的 Future 有了结果`;
       default:
         return say`它等的东西好了`;
@@ -199,7 +202,7 @@ const ZH = {
 
   waits(w) {
     const timer = ORIGIN.get(w.timeout);
-    return timer ? say`${this.waitsFor(w)}（期限 ${duration(timer.when)}）` : this.waitsFor(w);
+    return tidy(timer ? say`${this.waitsFor(w)}（期限 ${duration(timer.when)}）` : this.waitsFor(w));
   },
 
   waitsFor(w) {
@@ -228,13 +231,15 @@ const ZH = {
       case "task":
         return say`等 ${those} 结束`;
       case "gather":
+        if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
         return names.length ? say`等 ${names} 全部结束` : say`等一组 Future 全部有结果`;
       case "wait":
-        if ((w.count ?? w.on?.length) === 1) return this.waitsFor({ ...w, kind: "task" });
+        if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
         if (w.until === "ALL_COMPLETED") return say`等 ${those} 全部结束`;
         if (w.until === "FIRST_EXCEPTION") return say`等 ${those} 里第一个出错，或者全部结束`;
         return say`等 ${those} 里第一个结束`;
       case "taskgroup":
+        if (isOne(w)) return say`等组里的 ${names} 结束`;
         return names.length ? say`等组里的 ${names} 全部结束` : say`等组里的任务全部结束`;
       case "future":
         return say`等一个 Future 有结果`;
@@ -257,6 +262,10 @@ const ZH = {
 
   // One sentence for what just happened; `after` is the state after the event.
   sentence(e, after) {
+    return tidy(this.phrase(e, after));
+  },
+
+  phrase(e, after) {
     const it = e.T != null ? lane(e.T) : null;
     const now = e.T != null ? after.lanes[e.T] : null;
     switch (e.k) {
@@ -267,21 +276,21 @@ const ZH = {
       case "timer":
         if (purpose(e) === "sleep") return say`${it} 定了一个 ${duration(e.when)} 后响的定时器，放进定时器堆。`;
         if (purpose(e) === "limit") return say`给 ${it} 设了 ${duration(e.when)} 的期限：定时器放进堆里。`;
-        return say`${who(e.by)} 定了时：${duration(e.when)} 后${this.deed(e)}。定时器放进堆里。`;
+        return say`${who(e.by)} 定了时：${duration(e.when)} 后 ${this.deed(e)}。定时器放进堆里。`;
       case "due": {
         const timer = ORIGIN.get(e.h);
         if (purpose(timer) === "sleep") return say`${lane(timer.T)} 的定时器到期：它的回调从定时器堆移到就绪队列。`;
         if (purpose(timer) === "limit") return say`${lane(timer.T)} 的期限到了：回调从定时器堆移到就绪队列。`;
-        return say`定时器到期，该${this.deed(timer)}了：回调从定时器堆移到就绪队列。`;
+        return say`定时器到期，该 ${this.deed(timer)} 了：回调从定时器堆移到就绪队列。`;
       }
       case "tcancel": {
         const timer = ORIGIN.get(e.h);
         if (purpose(timer) === "sleep") return say`${lane(timer.T)} 的定时器用不着了：从堆里取消。`;
         if (purpose(timer) === "limit") return say`${lane(timer.T)} 的期限用不着了：定时器从堆里取消。`;
-        return say`${who(e.by)} 取消了定时器：不会${this.deed(timer)}了。`;
+        return say`${who(e.by)} 取消了定时器：不会 ${this.deed(timer)} 了。`;
       }
       case "hcancel":
-        return say`就绪队列里的${originName(e)} 被取消，不会再执行。`;
+        return say`就绪队列里的 ${originName(e)} 被取消，不会再执行。`;
       case "io":
         return say`选择器醒了：有 I/O 就绪，它的回调排进就绪队列。`;
       case "poll":
@@ -315,9 +324,9 @@ const ZH = {
           ? say`${who(e.by)} 把 ${job} 交给进程池；循环自己接着转。`
           : say`${who(e.by)} 把 ${job} 交给线程池；循环自己接着转。`;
       case "thr+":
-        return say`线程 ${e.thread} 开始做 ${job}，和事件循环同时进行。`;
+        return say`${this.thread(e.thread)} 开始做 ${job}，和事件循环同时进行。`;
       case "thr-":
-        return say`线程 ${e.thread} 空出来了。`;
+        return say`${this.thread(e.thread)} 空出来了。`;
       case "jobdone":
         if (e.state === "cancelled") return say`${job} 还没开始就被取消了。`;
         return e.state === "error"
@@ -335,9 +344,9 @@ const ZH = {
       case "exception":
         return say`给 Future 放异常`;
       case "cancel":
-        return timer.T != null ? say`取消 ${lane(timer.T)} ` : say`取消一个 Future `;
+        return timer.T != null ? say`取消 ${lane(timer.T)}` : say`取消一个 Future`;
     }
-    return isInternal(timer?.cb) ? say`执行${this.innerCallback}` : say`执行 ${code(timer.cb)} `;
+    return isInternal(timer?.cb) ? say`执行 ${this.innerCallback}` : say`执行 ${code(timer.cb)}`;
   },
 
   queues(e, after, it, now) {
@@ -350,7 +359,7 @@ const ZH = {
             : say`asyncio.run 收尾：把 ${it} 交给事件循环，关掉线程池。`;
         return e.by?.T != null || e.by?.h != null
           ? say`${who(e.by)} 建了 ${it}：它排到就绪队列末尾，还一行也没有执行。`
-          : say`程序把 ${it} 交给事件循环：它排进就绪队列。`;
+          : say`${who(e.by)} 把 ${it} 交给事件循环：它排进就绪队列。`;
       case "yield":
         return say`${it} 让出一步：自己排回就绪队列末尾。`;
       case "cancel":
@@ -372,12 +381,14 @@ const ZH = {
   },
 
   sleeps(e, after) {
-    const next = nextTimer(after, e.L ?? 0);
-    if (!next) return say`没有人就绪，也没有定时器：循环睡下，等 I/O 或别的线程叫醒。`;
-    const left = duration(Math.max(0, next.due - e.t));
+    const next = after.nextTimer(e.L);
+    const here = inLoop(e);
+    if (!next) return say`${here}没有人就绪，也没有定时器：循环睡下，等 I/O 或别的线程叫醒。`;
+    if (next.due <= e.t) return say`${here}没有人就绪，但有定时器已经到点：循环不睡，只看一眼 I/O。`;
+    const left = duration(next.due - e.t);
     return isOwn(next)
-      ? say`没有人就绪：循环睡下，最迟 ${left} 后被 ${lane(next.T)} 的定时器叫醒。`
-      : say`没有人就绪：循环睡下，最迟 ${left} 后被定时器叫醒。`;
+      ? say`${here}没有人就绪：循环睡下，最迟 ${left} 后被 ${lane(next.T)} 的定时器叫醒。`
+      : say`${here}没有人就绪：循环睡下，最迟 ${left} 后被定时器叫醒。`;
   },
 
   runs(e, now, it) {
@@ -385,7 +396,7 @@ const ZH = {
       const timer = timerOf(e);
       if (purpose(timer) === "sleep") return say`循环执行 ${lane(timer.T)} 的定时器回调：把它等的 Future 标成完成。`;
       if (purpose(timer) === "limit") return say`循环执行 ${lane(timer.T)} 的定时器回调：期限到了。`;
-      return timer ? say`循环执行定时器回调：${this.deed(timer)}。` : say`循环执行${callbackName(e)}。`;
+      return timer ? say`循环执行定时器回调：${this.deed(timer)}。` : say`循环执行 ${callbackName(e)}。`;
     }
     const exc = e.thrown && code(shorten(e.thrown, 60));
     const from = now.was && codeOf(now.was);
@@ -443,3 +454,15 @@ const ZH = {
       : say`${it} 停在 ${codeOf(w)}：${this.waits(w)}。控制权回到事件循环。`;
   },
 };
+
+// No space between Chinese and Chinese, nor before its punctuation: parts do not know their neighbours.
+function tidy(parts) {
+  const joined = [];
+  for (const part of parts) {
+    if (typeof part === "string" && typeof joined.at(-1) === "string") joined.push(joined.pop() + part);
+    else joined.push(part);
+  }
+  const hanzi = String.raw`\u3001-\u303f\u4e00-\u9fff\uff00-\uffef`;
+  const needless = new RegExp(`(?<=[${hanzi}]) (?=[${hanzi}])|^ (?=[，。：；）])`, "g");
+  return joined.map((part) => (typeof part === "string" ? part.replace(needless, "") : part));
+}

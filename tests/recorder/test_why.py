@@ -255,8 +255,8 @@ def test_a_line_says_which_thread_or_callback_runs_it(script, recorded):
                 print("job")
             async def main():
                 asyncio.get_running_loop().call_soon(tick)
+                await asyncio.sleep(0)  # one after the other: prints of two threads may mix
                 await asyncio.to_thread(job)
-                await asyncio.sleep(0)
             print("before")
             asyncio.run(main())
             thread = threading.Thread(target=job, name="own")

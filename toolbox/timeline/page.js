@@ -160,11 +160,10 @@ function outputPiece(index) {
   return piece;
 }
 
-// The last of them, as long as a learner may read back: [from, to) of OUTPUT, and how many
-// characters come with each piece and all that follow.
-const MOST_PIECES = 200;
-const MOST_CHARACTERS = 20_000;
-const printed = { from: 0, to: 0 };
+// [from, to) of OUTPUT is on the page: the last of them, as many as fill the box of `lines` lines and
+// can be scrolled; and more once a learner reads back.
+const printed = { from: 0, to: 0, lines: 0, back: false };
+const MOST_BACK = 400;
 
 function showOutput(state) {
   const box = $("output");
@@ -175,7 +174,7 @@ function showOutput(state) {
     pieces.forEach((piece) => piece.remove());
     printed.from = printed.to = from;
   }
-  const grown = printed.to < to;
+  const moved = printed.to < to || printed.from < from;
   while (printed.to > to) box.lastChild.remove(), printed.to--;
   while (printed.to < to) box.append(outputPiece(printed.to++));
   while (printed.from < from) box.querySelector(".piece").remove(), printed.from++;
@@ -184,16 +183,35 @@ function showOutput(state) {
   if (box.firstChild.textContent !== earlier) box.firstChild.textContent = earlier;
   box.querySelector(".latest")?.classList.remove("latest");
   if (EVENTS[STEPS[step]].k === "out") box.lastChild?.classList.add("latest");
-  if (grown) scrolls.set("output", () => scrollToLastLine(box));
+  if (moved) scrolls.set("output", () => scrollToLastLine(box));
 }
 
 function firstPiece(to) {
   let from = to;
-  for (let room = MOST_CHARACTERS; from > 0 && to - from < MOST_PIECES; from--) {
-    room -= OUTPUT[from - 1].text.length;
-    if (room < 0 && from < to) break;
+  let pieces = printed.back ? MOST_BACK : printed.lines + 8;
+  let characters = pieces * 120;
+  for (; from > 0 && pieces > 0; from--, pieces--) {
+    characters -= OUTPUT[from - 1].text.length;
+    if (characters < 0 && from < to) break;
   }
   return from;
+}
+
+function resizeOutput(height) {
+  printed.lines = Math.ceil(height / LINE_HEIGHT);
+  if (step < 0) return;
+  showOutput(stateAfter(STEPS[step]));
+  settle();
+}
+
+// Near the top there is more to come; what is in view stays where it is.
+function readBack() {
+  const box = $("output");
+  if (box.scrollTop > 2 * LINE_HEIGHT || printed.from === 0 || printed.back) return;
+  printed.back = true;
+  const below = box.scrollHeight - box.scrollTop;
+  showOutput(stateAfter(STEPS[step]));
+  box.scrollTop = box.scrollHeight - below;
 }
 
 // So that no line is cut in half at the top: its padding, 3 px, and whole lines are out of view.
@@ -512,6 +530,7 @@ function refresh() {
   showReady(state);
   showTimers(state, event.t);
   showJobs(state);
+  printed.back = false;
   showOutput(state);
   showSource(state, event);
   showChosen();
@@ -727,6 +746,8 @@ function connect() {
   $("view").addEventListener("mousemove", showHint);
   $("view").addEventListener("mouseleave", () => ($("hint").hidden = true));
   $("labels").addEventListener("wheel", (event) => ($("view").scrollTop += event.deltaY));
+  $("output").addEventListener("scroll", readBack);
+  new ResizeObserver(([entry]) => resizeOutput(entry.contentRect.height)).observe($("output"));
   $("source").addEventListener("click", (event) => {
     const line = event.target.closest(".line");
     if (line) goToLine(Number(line.dataset.line));
@@ -839,6 +860,7 @@ function begin() {
   if (theme) document.documentElement.dataset.theme = theme;
   openFile(TRACE.script in TRACE.src ? TRACE.script : names[0]);
   source.height = $("source").clientHeight;
+  printed.lines = Math.ceil($("output").clientHeight / LINE_HEIGHT);
   timeline.start();
   setLanguage(remembered("language") === "en" ? EN : ZH);
   connect();

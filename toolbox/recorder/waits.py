@@ -7,6 +7,7 @@ for each place; objects, timers and jobs are looked up each time.
 import asyncio
 import gc
 import os
+import re
 import sys
 import types
 import weakref
@@ -50,6 +51,7 @@ KINDS = {
 if sys.version_info < (3, 12):  # later it awaits its argument itself, inside a timeout()
     KINDS["wait_for"] = "task"
 SOCKET = "BaseSelectorEventLoop.sock_"
+LOOP_METHOD = re.compile(r"^_?\w+EventLoop\.")  # the learner knows it as loop.create_connection
 PRETTY = {
     "as_completed.<locals>._wait_for_one": "as_completed",
     "_AsCompletedIterator._wait_for_one": "as_completed",
@@ -137,7 +139,8 @@ class Site:
         if self.name in ("Barrier.wait", "Queue.join") or self.name.startswith(("_As", "as_")):
             names = [PRETTY.get(self.name, self.name)]
         if names or self.name:
-            self.fixed["api"] = names[0] if names else PRETTY.get(self.name, self.name)
+            name = names[0] if names else PRETTY.get(self.name, self.name)
+            self.fixed["api"] = LOOP_METHOD.sub("loop.", name)
         if self.name:
             self.fixed["kind"] = "io" if self.name.startswith(SOCKET) else KINDS[self.name]
 

@@ -53,6 +53,7 @@ const EN = {
   timerCallback: "timer callback",
   aTimer: "a timer",
   ioCallback: "I/O callback",
+  anIoCallback: "an I/O callback",
   innerCallback: "a callback of asyncio's or a library's own",
   colon: ": ",
   and: ", ",
@@ -208,7 +209,7 @@ const EN = {
     const thing = w.obj || `the ${w.kind}`;
     switch (w.kind) {
       case "sleep":
-        return say`sleeps for ${String(w.delay)} s, until its timer`;
+        return say`sleeps for ${delayOf(w)} s, until its timer`;
       case "yield":
         return say`steps aside, at the end of the ready queue again`;
       case "lock":
@@ -312,7 +313,7 @@ const EN = {
   },
 
   works(e) {
-    const job = code(e.fn ?? JOBS.get(e.j)?.fn ?? "the job");
+    const job = ownName(e.fn ?? JOBS.get(e.j)?.fn ?? "the job");
     switch (e.k) {
       case "job":
         return e.proc
@@ -340,7 +341,7 @@ const EN = {
       case "cancel":
         return timer.T != null ? say`cancel ${lane(timer.T)}` : say`cancel a Future`;
     }
-    return isInternal(timer?.cb) ? say`run ${this.innerCallback}` : say`run ${code(timer.cb)}`;
+    return isInternal(timer?.cb) ? say`run ${this.innerCallback}` : say`run ${ownName(timer.cb)}`;
   },
 
   queues(e, after, it, now) {

@@ -27,7 +27,7 @@ for (let event = 0, step = -1; event < EVENTS.length; event++) {
 const BEGIN = TRACE.spans.length ? EVENTS[Math.min(...TRACE.spans.map(([, , first]) => first))].t : 0;
 
 function waitLabel(w) {
-  if (w.kind === "sleep") return w.delay != null ? `sleep ${w.delay}` : "sleep";
+  if (w.kind === "sleep") return w.delay != null ? `sleep ${delayOf(w)}` : "sleep";
   if (w.on?.length && w.on.length <= 3) return w.on.map((T) => TRACE.names[T] ?? T).join(" ");
   if (w.on?.length) return `${w.count ?? w.on.length} ×`;
   const method = w.api?.includes(".") ? `.${w.api.split(".").pop()}` : "";

@@ -5,15 +5,19 @@
 const lane = (T) => ({ T });
 const code = (text) => ({ code: text });
 const say = (texts, ...parts) => texts.flatMap((text, i) => [text, ...[parts[i] ?? []].flat()]);
-const codeOf = (w) => code(w.expr || w.api || { future: "Future", io: "I/O" }[w.kind] || w.kind);
+const codeOf = (w) => code(w.expr || w.api || { future: "Future", task: "Task", io: "I/O" }[w.kind] || w.kind);
 const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 const sourceOf = (file, line) => (TRACE.src[file]?.[line - 1] ?? "").trim();
 
 function duration(microseconds) {
+  if (microseconds <= 0) return "0 ms";
   const ms = microseconds / 1000;
   if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
   return ms >= 10 ? `${ms.toFixed(0)} ms` : `${ms.toFixed(ms >= 1 ? 1 : 2)} ms`;
 }
+
+// What was asked of sleep(): computed ones may have seventeen digits.
+const delayOf = (w) => String(typeof w.delay === "number" ? Number(w.delay.toPrecision(4)) : w.delay);
 
 // Lanes by name, at most four; `w.count` says how many there are if `w.on` is not complete.
 function laneList({ on = [], count = on.length }) {
@@ -64,14 +68,17 @@ function timerOf(entry) {
   return origin?.k === "timer" ? origin : null;
 }
 
+// A function inside of a function goes by its own name.
+const ownName = (cb) => code(cb.split("<locals>.").at(-1));
+
 // A callback as a learner should read it.
 function callbackName(entry) {
   const { cb } = entry;
   const timer = timerOf(entry);
-  if (timer && !isInternal(cb)) return [W.timerCallback, " ", code(cb)];
+  if (timer && !isInternal(cb)) return [W.timerCallback, " ", ownName(cb)];
   if (timer) return isOwn(timer) ? [W.timerCallback] : [W.timerCallback, W.colon, ...W.deed(timer)];
   if (entry.io || entry.k === "io") return [W.ioCallback];
-  if (!isInternal(cb)) return [W.callback, code(cb)];
+  if (!isInternal(cb)) return [W.callback, ownName(cb)];
   const known = INNER.find(([pattern]) => pattern.test(cb));
   return [known ? known[W === ZH ? 1 : 2] : W.innerCallback];
 }
@@ -93,9 +100,10 @@ function who(by) {
   if (by?.thread) return W.thread(by.thread);
   const origin = ORIGIN.get(by?.h);
   if (origin?.k === "timer") return isOwn(origin) ? W.timerOfLane(origin.T) : [W.aTimer];
-  if (origin?.k === "io") return [W.ioCallback];
+  if (origin?.k === "io") return [W.anIoCallback];
   if (origin?.by?.T != null && isInternal(origin.cb)) return [lane(origin.by.T)];
-  if (origin?.cb && !isInternal(origin.cb)) return [W.callback, code(origin.cb)];
+  if (origin?.by?.thread && isInternal(origin.cb)) return W.thread(origin.by.thread);
+  if (origin?.cb && !isInternal(origin.cb)) return [W.callback, ownName(origin.cb)];
   return [by?.h != null ? W.theLoop : W.program];
 }
 

@@ -53,6 +53,7 @@ const ZH = {
   timerCallback: "定时器回调",
   aTimer: "定时器",
   ioCallback: "I/O 回调",
+  anIoCallback: "I/O 回调",
   innerCallback: "asyncio 或库内部的回调",
   colon: "：",
   and: "、",
@@ -211,7 +212,7 @@ const ZH = {
     const thing = w.obj || { lock: "锁", semaphore: "信号量", queue: "队列" }[w.kind] || w.kind;
     switch (w.kind) {
       case "sleep":
-        return say`睡 ${String(w.delay)} 秒，到时由定时器叫醒`;
+        return say`睡 ${delayOf(w)} 秒，到时由定时器叫醒`;
       case "yield":
         return say`只让一步，已经排回就绪队列末尾`;
       case "lock":
@@ -317,7 +318,7 @@ const ZH = {
 
   // A job of a thread or process.
   works(e) {
-    const job = code(e.fn ?? JOBS.get(e.j)?.fn ?? "这件活");
+    const job = ownName(e.fn ?? JOBS.get(e.j)?.fn ?? "这件活");
     switch (e.k) {
       case "job":
         return e.proc
@@ -346,7 +347,7 @@ const ZH = {
       case "cancel":
         return timer.T != null ? say`取消 ${lane(timer.T)}` : say`取消一个 Future`;
     }
-    return isInternal(timer?.cb) ? say`执行 ${this.innerCallback}` : say`执行 ${code(timer.cb)}`;
+    return isInternal(timer?.cb) ? say`执行 ${this.innerCallback}` : say`执行 ${ownName(timer.cb)}`;
   },
 
   queues(e, after, it, now) {

@@ -1,9 +1,12 @@
 """The timeline in a terminal: golden text, widths, encodings, colour."""
 
 import io
+import re
+import sys
 
 import pytest
 
+from toolbox import catalog
 from toolbox.timeline import reading, terminal
 
 pytestmark = pytest.mark.xdist_group("page")  # one process: lessons are recorded once
@@ -192,3 +195,19 @@ def test_several_of_one_name_are_told_apart(recorded):
     names = reading.names(trace)
     assert len(set(names)) == len(names)
     assert "烧水#1" in names
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
+def test_the_readme_shows_what_lesson_2_3_draws(recorded, readme):
+    """Who is there and how each ended; times, and the numbers that asyncio gives, differ."""
+
+    def lanes(text: str) -> list[tuple[str, str]]:
+        rows = [line.partition("│") for line in text.splitlines() if "│" in line]
+        return [(re.sub(r"Task-\d+", "Task", name).strip(), bar[-1]) for name, _, bar in rows]
+
+    text = (catalog.ROOT / readme).read_text(encoding="utf-8")
+    shown = lanes(re.search(r"```text\n03_task_demo\.py · (.*?)```", text, re.DOTALL)[1])
+    drawn = lanes(terminal.draw(recorded("02_asyncio_core/03_task_demo.py"), 90, by_time=True))
+    if sys.version_info < (3, 12):  # which has no eager tasks
+        shown = shown[:-2]
+    assert drawn == shown

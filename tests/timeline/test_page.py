@@ -759,6 +759,18 @@ def test_only_what_is_in_view_is_on_the_page(open_page, tea):
     assert tab.locator('.label[data-lane="2999"]').get_attribute("aria-pressed") == "true"
 
 
+def test_a_callback_is_about_the_task_that_set_it(open_page, tea):
+    trace = long_trace(tea, 100, 0)
+    run = next(i for i, event in enumerate(trace["ev"]) if event["k"] == "run" and event["T"] == 90)
+    timer = {"k": "timer", "t": 90, "h": 999, "when": 5, "cb": "print", "by": {"T": 90}}
+    trace["ev"].insert(run + 1, timer)
+    tab = open_page(trace)
+    assert tab.locator('.label[data-lane="90"]').count() == 0
+    go(tab, k="timer")
+    assert tab.locator('.label[data-lane="90"]').count() == 1
+    assert tab.locator("#chosen").inner_text().split() == ["90", "茶90"]
+
+
 def test_too_much_output_and_source_are_cut_and_the_page_says_so(open_page, tea):
     at = next(i for i, event in enumerate(tea["ev"]) if event["k"] == "out")
     wide = [{**tea["ev"][at], "text": "茶" * 1900 + "\n"} for n in range(3000)]

@@ -500,10 +500,13 @@ function reached() {
   return timeline.chosen ?? (focused == null ? null : Number(focused));
 }
 
+// A timer is its task's; what is no task's is whoever's who made it.
+const isAbout = (event) => event.T ?? ORIGIN.get(event.h)?.T ?? event.by?.T ?? null;
+
 // The task that Shift+arrows follow: the chosen one, else the one that this step is about.
 function followed() {
   const event = EVENTS[STEPS[step]] ?? {};
-  return timeline.chosen ?? event.T ?? ORIGIN.get(event.h)?.T ?? null; // a timer is its task's
+  return timeline.chosen ?? isAbout(event);
 }
 
 function showChosen() {
@@ -535,7 +538,7 @@ function refresh() {
   showSource(state, event);
   showChosen();
   const woken = event.k === "soon" ? event.by?.T ?? null : null;
-  timeline.place(step, woken, event.T ?? null);
+  timeline.place(step, woken, isAbout(event));
   showLabels(state);
   $("scrub").value = step + 1;
   $("scrub").setAttribute("aria-valuetext", W.step(step + 1, STEPS.length));

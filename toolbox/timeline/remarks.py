@@ -49,8 +49,8 @@ def _lines(trace: dict, short: Shortened) -> list[Remark]:
         return [
             (
                 f"太长了：任务每跑一次只画开头 {short.lines} 行{whole}。",
-                f"Too long: of each run of a task only its first {short.lines} lines are shown."
-                + complete,
+                f"Too long: of each run of a task only {short.lines} "
+                f"{'line is' if short.lines == 1 else 'lines are'} shown.{complete}",
             )
         ]
     if short.lines == 0:

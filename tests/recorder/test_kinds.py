@@ -347,6 +347,9 @@ def test_tasks_started_eagerly_behind_our_back_are_noted(script, recorded):
                 loop = asyncio.get_running_loop()
                 await asyncio.Task(nap(), loop=loop, eager_start=True, name="direct")
                 await asyncio.eager_task_factory(loop, nap(), name="by hand")
+                await asyncio.Task(asyncio.sleep(0.002), loop=loop, eager_start=True, name="last")
+                loop.set_task_factory(asyncio.eager_task_factory)
+                await asyncio.create_task(asyncio.sleep(0.003), name="seen")
             asyncio.run(main())
             """
         ),
@@ -357,6 +360,10 @@ def test_tasks_started_eagerly_behind_our_back_are_noted(script, recorded):
     for name in ("direct", "by hand"):
         assert [event["why"] for event in run.of("soon", name=name)] == ["yield", "wake"]
         assert run.lanes[name]["state"] == "done"
+    # A timer of a first step that was not seen is nobody's, rather than the creator's.
+    names = {lane["id"]: lane["name"] for lane in run.trace["tasks"]}
+    owners = [names.get(event.get("T")) for event in run.of("timer")]
+    assert owners == ["direct", "by hand", None, "seen"]
 
 
 def test_sources_are_read_as_python_reads_them(script, recorded, tmp_path):

@@ -147,7 +147,7 @@ class Hooks:
             lane, future = recording.lane(owner._task), None
             self.waits.timeouts.setdefault(lane, []).append(h)
         else:
-            lane = recording.here.T if name in FOR_THIS_TASK else recording.lane(owner)
+            lane = self._running(loop) if name in FOR_THIS_TASK else recording.lane(owner)
             future = self.waits.future_in((*arguments, owner))
             if future is not None:
                 self.waits.link_timer(future, h)
@@ -167,6 +167,14 @@ class Hooks:
             )
         )
         return timer
+
+    def _running(self, loop) -> int | None:
+        """The lane of the task that runs; None: one that was started eagerly behind our back."""
+        task, starting = tasks.current_task(loop), self.recording.here.starting
+        lane = self.recording.lane(task)
+        if lane is None and task is not None and starting and starting[-1] is not None:
+            return starting[-1].scheduled(task)
+        return lane
 
     def timer_due(self, timer) -> None:
         """The loop moved a timer from the heap to the ready queue."""

@@ -763,10 +763,16 @@ def test_a_callback_is_about_the_task_that_set_it(open_page, tea):
     trace = long_trace(tea, 100, 0)
     run = next(i for i, event in enumerate(trace["ev"]) if event["k"] == "run" and event["T"] == 90)
     timer = {"k": "timer", "t": 90, "h": 999, "when": 5, "cb": "print", "by": {"T": 90}}
-    trace["ev"].insert(run + 1, timer)
+    called = [{"k": "due", "t": 95, "h": 999}, {"k": "run", "t": 95, "h": 999, "cb": "print"}]
+    trace["ev"][run + 1 : run + 1] = [timer]
+    trace["ev"] += called
     tab = open_page(trace)
     assert tab.locator('.label[data-lane="90"]').count() == 0
     go(tab, k="timer")
+    assert tab.locator('.label[data-lane="90"]').count() == 1
+    assert tab.locator("#chosen").inner_text().split() == ["90", "茶90"]
+    tab.evaluate("show(0)")
+    go(tab, k="run", cb="print")
     assert tab.locator('.label[data-lane="90"]').count() == 1
     assert tab.locator("#chosen").inner_text().split() == ["90", "茶90"]
 

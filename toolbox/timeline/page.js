@@ -500,8 +500,11 @@ function reached() {
   return timeline.chosen ?? (focused == null ? null : Number(focused));
 }
 
-// A timer is its task's; what is no task's is whoever's who made it.
-const isAbout = (event) => event.T ?? ORIGIN.get(event.h)?.T ?? event.by?.T ?? null;
+// A timer is its task's; what is no task's is that of whoever set it.
+function isAbout(event) {
+  const origin = ORIGIN.get(event.h);
+  return event.T ?? origin?.T ?? (event.by ?? origin?.by)?.T ?? null;
+}
 
 // The task that Shift+arrows follow: the chosen one, else the one that this step is about.
 function followed() {

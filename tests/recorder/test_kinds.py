@@ -504,3 +504,40 @@ def test_what_threads_print_is_written_down_as_it_came_out(script, recorded):
         options={"lines": False},
     )
     assert "".join(event["text"] for event in run.of("out")) == run.stdout.decode()
+
+
+def test_odd_timers_and_callbacks_are_left_alone(script, recorded):
+    """A sleep without end; callables that answer to any name."""
+    run = recorded(
+        script(
+            """
+            import asyncio, math
+            from unittest.mock import MagicMock
+            class Seconds(float):
+                def __float__(self):
+                    raise AssertionError("nobody asked")
+            class Odd(Exception):
+                args = 5
+            async def odd():
+                raise Odd("oh")
+            async def main():
+                await asyncio.gather(odd(), return_exceptions=True)
+                loop = asyncio.get_running_loop()
+                loop.call_at(-math.inf, MagicMock())
+                loop.call_soon(MagicMock())
+                loop.call_later(1e300, print)
+                await asyncio.sleep(Seconds(0.001))
+                async with asyncio.timeout(0.01):
+                    await asyncio.sleep(math.inf)
+            try:
+                asyncio.run(main())
+            except TimeoutError:
+                print("late")
+            """
+        )
+    )
+    assert (run.code, run.stdout, run.stderr) == (0, b"late\n", b"")
+    assert [wait.get("delay") for wait in run.waits("Task-1")] == [None, 0.001, "inf"]
+    assert [lane["exc"] for lane in run.trace["tasks"] if lane["coro"] == "odd"] == ["Odd('oh')"]
+    timers = [event["when"] for event in run.of("timer")]
+    assert [when for when in timers if abs(when) == 10**15] == [-(10**15), 10**15, 10**15]

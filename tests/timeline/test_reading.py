@@ -67,6 +67,7 @@ def test_steps_leave_out_bookkeeping_and_keep_what_matters(tea):
         ("TaskGroup._on_task_done", True),
         ("BaseSelectorEventLoop._read_from_self", True),
         ("Task.cancel", True),
+        ("run_until_complete.<locals>.done_cb", True),  # uvloop's
     ],
 )
 def test_whose_callback_it_is(callback, internal):

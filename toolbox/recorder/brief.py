@@ -15,7 +15,8 @@ def brief(value: object, depth: int = 2) -> str:
     if kind in BRACKETS:
         return _container(value, BRACKETS[kind], depth)
     if isinstance(value, BaseException):
-        return f"{kind.__name__}({', '.join(brief(item, depth - 1) for item in value.args)})"
+        arguments = BaseException.args.__get__(value)  # a class of the user's may have its own
+        return f"{kind.__name__}({', '.join(brief(item, depth - 1) for item in arguments)})"
     return f"<{kind.__name__}>"
 
 

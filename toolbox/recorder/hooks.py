@@ -5,6 +5,7 @@ imported; loops, tasks and handles that exist by then are seen from their next s
 """
 
 import contextvars
+import functools
 import threading
 import types
 from asyncio import base_events, events, tasks, timeouts
@@ -26,6 +27,7 @@ FOR_THIS_TASK = {
     "_AsCompletedIterator._handle_timeout",
 }
 LoopClass = base_events.BaseEventLoop
+LONGEST = 1e9  # seconds of a timer
 
 EAGER_NOTE = (
     "a task that asyncio.Task(…, eager_start=True) or a task factory called by hand starts eagerly"
@@ -53,10 +55,11 @@ def task_of(callback: Callable) -> object | None:
 
 def callback_name(callback: Callable) -> str:
     """The qualified name, looked up behind functools.partial and, for to_thread, Context.run."""
-    while hasattr(callback, "func"):
+    while isinstance(callback, functools.partial):
         in_context = isinstance(getattr(callback.func, "__self__", None), contextvars.Context)
         callback = callback.args[0] if in_context and callback.args else callback.func
-    return getattr(callback, "__qualname__", None) or type(callback).__name__
+    name = getattr(callback, "__qualname__", None)
+    return name if isinstance(name, str) else type(callback).__name__
 
 
 class Hooks:
@@ -152,13 +155,13 @@ class Hooks:
             if future is not None:
                 self.waits.link_timer(future, h)
         self.timer_of[h] = (None if future is None else id(future), lane)
-        delay = int((when - recording.loop_time(loop)) * 1e6)
+        delay = max(-LONGEST, min(when - recording.loop_time(loop), LONGEST))  # sleep(math.inf)
         recording.ev.append(
             (
                 "timer",
                 recording.now(),
                 h,
-                delay,
+                int(delay * 1e6),
                 name,
                 recording.by(),
                 recording.users_line(2),

@@ -6,6 +6,7 @@ for each place; objects, timers and jobs are looked up each time.
 
 import asyncio
 import gc
+import math
 import os
 import re
 import sys
@@ -300,4 +301,7 @@ def _shielded(future):
 
 
 def _number(value: object) -> object:
-    return value if type(value) in (int, float) else brief(value)
+    """Without running what a subclass may have made of it."""
+    if isinstance(value, float) and math.isfinite(value):  # JSON has no other
+        return float.__float__(value)
+    return int.__int__(value) if isinstance(value, int) else brief(value)

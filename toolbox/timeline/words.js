@@ -12,6 +12,7 @@ const sourceOf = (file, line) => (TRACE.src[file]?.[line - 1] ?? "").trim();
 function duration(microseconds) {
   if (microseconds <= 0) return "0 ms";
   const ms = microseconds / 1000;
+  if (ms >= 1e12) return "∞";
   if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
   return ms >= 10 ? `${ms.toFixed(0)} ms` : `${ms.toFixed(ms >= 1 ? 1 : 2)} ms`;
 }
@@ -34,7 +35,7 @@ const inLoop = (e) => (TRACE.loops?.length > 1 ? W.inLoop(e.L ?? 0) : "");
 
 // asyncio's own, in words (Chinese, English); the learner's are called by their names.
 const INNER = [
-  [/_run_until_complete_cb/, "asyncio.run 的收尾回调", "asyncio.run's closing callback"],
+  [/_run_until_complete_cb|^run_until_complete/, "asyncio.run 的收尾回调", "asyncio.run's closing callback"],
   [/gather.*_done_callback/, "gather 的清点回调", "gather's counting callback"],
   [/_on_task_done/, "任务组的清点回调", "the task group's counting callback"],
   [/_on_completion|_handle_completion/, "wait 的清点回调", "wait's counting callback"],

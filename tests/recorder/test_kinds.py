@@ -512,16 +512,29 @@ def test_odd_timers_and_callbacks_are_left_alone(script, recorded):
         script(
             """
             import asyncio, math
+            from collections.abc import Coroutine
             from unittest.mock import MagicMock
             class Seconds(float):
                 def __float__(self):
                     raise AssertionError("nobody asked")
             class Odd(Exception):
                 args = 5
+            class Wrapped(Coroutine):
+                def __init__(self, coro):
+                    self.coro = coro
+                def send(self, value):
+                    return self.coro.send(value)
+                def throw(self, *error):
+                    return self.coro.throw(*error)
+                def __await__(self):
+                    return self.coro.__await__()
+                def __getattr__(self, name):
+                    return 17
             async def odd():
                 raise Odd("oh")
             async def main():
                 await asyncio.gather(odd(), return_exceptions=True)
+                await asyncio.create_task(Wrapped(asyncio.sleep(0.001)), name="wrapped")
                 loop = asyncio.get_running_loop()
                 loop.call_at(-math.inf, MagicMock())
                 loop.call_soon(MagicMock())
@@ -537,7 +550,9 @@ def test_odd_timers_and_callbacks_are_left_alone(script, recorded):
         )
     )
     assert (run.code, run.stdout, run.stderr) == (0, b"late\n", b"")
-    assert [wait.get("delay") for wait in run.waits("Task-1")] == [None, 0.001, "inf"]
+    delays = [wait.get("delay") for wait in run.waits("Task-1")]
+    assert delays == [None, None, 0.001, "inf"]
+    assert run.lanes["wrapped"]["coro"] == "Wrapped"
     assert [lane["exc"] for lane in run.trace["tasks"] if lane["coro"] == "odd"] == ["Odd('oh')"]
     timers = [event["when"] for event in run.of("timer")]
     assert [when for when in timers if abs(when) == 10**15] == [-(10**15), 10**15, 10**15]

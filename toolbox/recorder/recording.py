@@ -17,6 +17,7 @@ from collections.abc import Callable
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from itertools import islice
 from pathlib import Path
+from types import CodeType
 
 from .brief import printable
 
@@ -124,23 +125,14 @@ class Recording:
     def new_lane(self, name: str, coro: object, at: list | None, **more: object) -> int:
         """A lane for `coro` (a coroutine, or a code object); its `new` event is written, too."""
         number = len(self.lanes)
-        code = next(
-            (
-                code
-                for attribute in ("cr_code", "gi_code", "__code__", "co_code")
-                if (code := getattr(coro, attribute, None)) is not None
-            ),
-            None,
-        )
-        if isinstance(code, bytes):
-            code = coro
+        tried = [coro, *(getattr(coro, name, None) for name in ("cr_code", "gi_code", "__code__"))]
+        code = next((found for found in tried if isinstance(found, CodeType)), None)
+        names = getattr(coro, "__qualname__", None), getattr(coro, "co_qualname", None)
         known = code is not None and self.is_users(code.co_filename)
         lane = {
             "id": number,
             "name": name,
-            "coro": getattr(coro, "__qualname__", None)
-            or getattr(coro, "co_qualname", None)
-            or type(coro).__name__,
+            "coro": next((n for n in names if isinstance(n, str)), type(coro).__name__),
             "def": [self.short(code.co_filename), code.co_firstlineno] if known else None,
             "by": self.by(),
             "at": at,

@@ -81,7 +81,7 @@ def await_chain(coro: object) -> list:
             frame, coro = coro.gi_frame, coro.gi_yieldfrom
         else:
             frame, coro = _frame_of_others(coro)
-        if frame is not None:
+        if isinstance(frame, types.FrameType):
             frames.append(frame)
     return frames
 

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import json
 import os
@@ -58,11 +59,14 @@ def open_page(chromium, tmp_path):
     browser that hangs is killed before pytest-timeout strikes, which Playwright may not survive.
     """
     opened = []
+    limit_of_pages = contextlib.ExitStack()  # not of what comes before: recording a lesson
 
     def open_(trace: dict, fragment: str = "", *, limit: int | None = None, **context):
         file = tmp_path / f"{len(opened)}.html"
         options = {} if limit is None else {"limit": limit}
         file.write_text(page.build(trace, **options), encoding="utf-8")
+        if not opened:
+            limit_of_pages.enter_context(chromium.at_most(40))
         size = {"width": 1280, "height": 720}
         window = chromium.browser.new_context(viewport=size, **context)
         tab = window.new_page()
@@ -75,10 +79,10 @@ def open_page(chromium, tmp_path):
         tab.goto(file.as_uri() + fragment)
         return tab
 
-    with chromium.at_most(40):
+    with limit_of_pages:
         yield open_
     for window, file, errors, requests in opened:
-        with chromium.at_most(10):
+        with chromium.at_most(30):
             window.close()
         assert errors == []
         assert {url.partition("#")[0] for url in requests} == {file.as_uri()}

@@ -10,7 +10,10 @@ import pytest
 from toolbox.recorder.model import Model
 from toolbox.timeline import page, reading
 
-pytestmark = pytest.mark.xdist_group("page")  # one process: lessons are recorded once
+pytestmark = [
+    pytest.mark.xdist_group("page"),  # one process: lessons are recorded once
+    pytest.mark.timeout(180),  # recording one, and then its page, have limits of their own
+]
 LESSONS = [
     "01_coroutine_basics/01_greenlet_demo.py",
     "01_coroutine_basics/02_yield_demo.py",

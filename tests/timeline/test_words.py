@@ -12,7 +12,10 @@ from tests import processes
 from toolbox import catalog
 from toolbox.timeline import page
 
-pytestmark = pytest.mark.xdist_group("page")
+pytestmark = [
+    pytest.mark.xdist_group("page"),
+    pytest.mark.timeout(180),  # for the first: two recordings, two pages, each with its own limit
+]
 HERE = Path(__file__).parent
 PAGES = Path(page.__file__).parent
 

@@ -30,6 +30,7 @@ class Chromium:
         from playwright.sync_api import sync_playwright
 
         self.others = _children().get(os.getpid(), set())
+        self.driver: set[int] = set()
         with self.at_most(LONGEST_START):
             self.playwright = sync_playwright().start()
             try:
@@ -38,6 +39,7 @@ class Chromium:
             except BaseException:
                 self.playwright.stop()
                 raise
+        self.driver = _children().get(os.getpid(), set()) - self.others
 
     @contextlib.contextmanager
     def at_most(self, seconds: float) -> Iterator[None]:
@@ -53,7 +55,7 @@ class Chromium:
     def kill(self) -> None:
         """End the driver and the browser, whatever state they are in (on Linux)."""
         children = _children()
-        doomed = list(children.get(os.getpid(), set()) - self.others)
+        doomed = list(self.driver or children.get(os.getpid(), set()) - self.others)
         for process in doomed:
             doomed += children.get(process, ())
         for process in doomed:

@@ -443,7 +443,7 @@ def test_output_is_recorded(script, recorded):
         (0, "stderr", "wrong\n", None),
         (0, "stdout", "\\xff\x00", True),
     ]
-    assert said[3][2].startswith("\\udcff甲") and said[3][2].endswith("…")
+    assert said[3][2].startswith("\\udcff甲") and said[3][2].endswith("…\n")
     assert said[4] == (None, "stdout", "after\n", None)
 
 
@@ -556,3 +556,21 @@ def test_odd_timers_and_callbacks_are_left_alone(script, recorded):
     assert [lane["exc"] for lane in run.trace["tasks"] if lane["coro"] == "odd"] == ["Odd('oh')"]
     timers = [event["when"] for event in run.of("timer")]
     assert [when for when in timers if abs(when) == 10**15] == [-(10**15), 10**15, 10**15]
+
+
+def test_a_long_line_is_cut_and_hides_none_after_it(script, recorded):
+    run = recorded(
+        script(
+            """
+            print("x" * 5000)
+            print("y" * 2000)
+            for part in range(30):
+                print("z" * 100, end="")
+            print()
+            print("after")
+            """
+        ),
+        options={"lines": False},
+    )
+    texts = [event["text"] for event in run.of("out")]
+    assert texts == ["x" * 2000 + "…\n", "y" * 2000 + "\n", "z" * 2000 + "…\n", "after\n"]

@@ -316,16 +316,13 @@ class Recording:
         self.lines_left = MOST_LINES
         last = ev[-1] if ev else None
         if last and last[0] == "out" and _whose(last) == (lane, stream, is_bytes or None, by):
-            if len(last[4]) > LONGEST_TEXT:
-                return
             if not last[4].endswith("\n"):
-                longer = (*last[:4], (last[4] + text)[: LONGEST_TEXT + 1], *last[5:])
+                longer = (*last[:4], _cut(last[4] + text), *last[5:])
                 if ev[-1] is last:  # no other thread came between
                     ev[-1] = longer
                     return
         if len(ev) < self.cap:
-            text = text[: LONGEST_TEXT + 1]
-            ev.append(("out", self.now(), lane, stream, text, is_bytes or None, by))
+            ev.append(("out", self.now(), lane, stream, _cut(text), is_bytes or None, by))
 
     def note(self, what: str, sentence: str) -> None:
         """Something cannot be seen: say so, once."""
@@ -369,8 +366,15 @@ class Recording:
             del made["L"]
         if kind == "out":
             text = printable(made["text"])
-            made["text"] = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
+            if len(text.removesuffix("\n")) > LONGEST_TEXT:
+                text = text[:LONGEST_TEXT] + ("…\n" if text.endswith("\n") else "…")
+            made["text"] = text
         return made
+
+
+def _cut(text: str) -> str:
+    """As much as is kept, and a little more, to tell; whether its line is complete."""
+    return text if len(text) <= LONGEST_TEXT + 1 else text[: LONGEST_TEXT + 1] + text[-1:]
 
 
 def _whose(out: tuple) -> tuple:

@@ -9,6 +9,7 @@
     第 3 节慢的不是网络，是每个来回的 CPU：写一次、读一次、醒一次；50 个任务也要这么多来回，所以
     只快一点。自动合批的客户端在 redis_batching.py，任务照常写 await client.get(…)；先读其中的
     Line：send、_write、data_received。1000 个任务时快多少，见 python tutorial.py bench redis。
+    settings.all_at_once(…) 像 asyncio.gather，但出错、被取消时，等别的都停下了才离开。
 
 先猜后跑
     第 9 节里 incr() 只调用了一次，服务器做完了，回答还没到，线就断了。计数会是多少？
@@ -68,7 +69,8 @@
     1. 第 3 节加一级：一条 await shop.mget([menu] * rounds)，又快多少倍？把 redis_batching.py 里的
        call_soon(self._write) 换成当场 self._write()，服务器每次收到几个命令？还剩几倍？
     2. 第 7 节的锁改成 timeout=0.05（比煮一锅还短），会抛什么异常？谁的锁没了？
-    3. 关掉 Redis 再运行，多久才知道没人在？open_shop() 换成 Redis(host=…, port=…)，又要多久？
+    3. 关掉 Redis 再运行，多久才知道没人在？open_shop() 里换成 Redis(host=…, port=…, **…)，再去掉
+       common 里的 retry，又要多久？（默认重试 10 次，每次等得更久。）
     4. 给 open_shop() 加上 protocol=3，zrange(…, withscores=True) 还给你的还是元组吗？
        （写不写 protocol，回答的形状不一样：一个项目里选定一种。）
 """
@@ -137,7 +139,7 @@ async def save_round_trips(shop: Redis, rounds: int = 1000) -> dict[str, tuple[l
         async def one_by_one() -> list[str]:
             return [await client.get(menu) for _ in range(rounds // number)]
 
-        return await asyncio.gather(*(one_by_one() for _ in range(number)))
+        return await settings.all_at_once(*(one_by_one() for _ in range(number)))
 
     async def pipeline() -> list[list[str]]:
         async with shop.pipeline(transaction=False) as pipe:  # 默认 True：外面再包 MULTI/EXEC
@@ -148,7 +150,7 @@ async def save_round_trips(shop: Redis, rounds: int = 1000) -> dict[str, tuple[l
     rungs = {"逐个 await": lambda: tasks(1), "50 个任务": lambda: tasks(50), "pipeline": pipeline}
     async with BatchingRedis(settings.redis_url(), patience=2) as batching:
         rungs["100 个任务，自动合批"] = lambda: tasks(100, batching)
-        await asyncio.gather(*(shop.ping() for _ in range(50)), batching.get(menu))  # 先连好
+        await settings.all_at_once(batching.get(menu), *(shop.ping() for _ in range(50)))  # 先连好
         for name, work in rungs.items():
             reads = (await shop.info("stats"))["total_reads_processed"]
             started, cpu = time.perf_counter(), time.process_time()
@@ -251,9 +253,9 @@ async def brew_once_for_everyone(shop: Redis) -> tuple[int, int]:
             return await tea_from_cache(shop, cache, queue)  # 这里会再查一次：可能已有人煮好
 
     crowd, queue = [], []
-    await asyncio.gather(*(tea_from_cache(shop, f"{SHOP}:green", crowd) for _ in range(20)))
+    await settings.all_at_once(*(tea_from_cache(shop, f"{SHOP}:green", crowd) for _ in range(20)))
     print(f"没有锁: 20 个客人，煮了 {len(crowd)} 锅")
-    await asyncio.gather(*(tea_behind_lock(f"{SHOP}:black") for _ in range(20)))
+    await settings.all_at_once(*(tea_behind_lock(f"{SHOP}:black") for _ in range(20)))
     print(f"有锁: 20 个客人，煮了 {len(queue)} 锅")
     return len(crowd), len(queue)
 
@@ -276,23 +278,23 @@ async def repeat_what_was_done(shop: Redis) -> tuple[int, int]:
 
     async def cut_the_line(till: int) -> None:
         while not await shop.exists(sold):  # 等服务器做完 incr，线才断
-            pass
+            settings.stop_if_cancelled()
         await shop.client_kill_filter(_id=till)
 
     async def sell_one(retry: Retry) -> None:
         async with open_shop(single_connection_client=True, retry=retry) as till:
             number = await till.client_id()
             await till.connection.send_command("CLIENT", "REPLY", "SKIP")  # 下一个命令照做，不回答
-            await asyncio.gather(till.incr(sold), cut_the_line(number))
+            await settings.all_at_once(till.incr(sold), cut_the_line(number))
 
     await sell_one(Retry(NoBackoff(), 1))  # Redis(host=…) 默认 10 次，from_url(…) 默认 0 次
     twice = int(await shop.getdel(sold))
     print(f"重试 1 次: incr() 调用一次，计数 {twice}")
     try:
         await sell_one(ONCE)
-    except exceptions.ConnectionError as error:  # 做没做？要能重试，就让命令做几次都一样
+    except* exceptions.ConnectionError as lost:  # 做没做？要能重试，就让命令做几次都一样
         once = int(await shop.get(sold))
-        print(f"不重试: {type(error).__name__}，计数 {once}")
+        print(f"不重试: {type(lost.exceptions[0]).__name__}，计数 {once}")
     return twice, once
 
 

@@ -44,10 +44,9 @@ class Line(asyncio.Protocol):
     def send(self, *words: str | bytes | int) -> asyncio.Future:
         if self.lost.done():
             raise exceptions.ConnectionError("Redis 的连接断了")
-        command = hiredis.pack_command(words)
-        if not self._commands:
+        self._commands.append(hiredis.pack_command(words))
+        if len(self._commands) == 1:
             self._loop.call_soon(self._write)  # 不马上写：这一圈里别人的命令也赶得上
-        self._commands.append(command)
         self._waiters.append(waiter := self._loop.create_future())
         return waiter
 

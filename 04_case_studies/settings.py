@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import FrameType
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -72,6 +72,16 @@ def run(
             raise  # 程序自己的错，traceback 才有用
         print(problems[0], file=sys.stderr)
         sys.exit(2)
+
+
+async def all_at_once(*work: Coroutine) -> list:
+    """像 asyncio.gather，但离开时没有谁还在跑：gather 一出错、一被取消就走，不等别的停下。
+
+    出错时抛的是 ExceptionGroup。
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+    return [task.result() for task in tasks]
 
 
 def stop_if_cancelled() -> None:

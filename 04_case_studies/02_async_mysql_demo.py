@@ -57,12 +57,14 @@
     今天用 TaskGroup，连接从池里借（第 8 节）。示例 1 手动 close 的地方都换成 async with。
 
 动手试试
-    1. transaction() 里删掉 if not conn.closed，让一个查询在事务里超时：调用者收到的
-       还是 TimeoutError 吗？
-    2. 第 5 节让一个人先锁东门站再锁西门站，另一个人反过来：服务器怎样收场？（错误号 1213）
+    1. transaction() 里删掉 if not conn.closed，再看第 10 节那个在事务里超时的查询：
+       调用者收到的还是 TimeoutError 吗？
+    2. 第 5 节让一个人先锁东门站再锁西门站，另一个人反过来，各锁一把之后（用 Barrier）再锁第二把：
+       服务器怎样收场？（错误号 1213）
     3. 第 7 节读 10 行就 break：离开 async with 时，SSCursor 会把剩下的行全读完才放手。
        给 SQL 加上 LIMIT 10，再比一次用时。
-    4. 第 11 节里，有人在 load() 前先 await asyncio.sleep(0) 一次，发几条 SELECT？两次呢？
+    4. 第 11 节里，有人在 load() 前先 await asyncio.sleep(0) 一次，发几条 SELECT？两次就是两批，挤在
+       一条连接上，正是第 8 节的 RuntimeError：怎样让每一批从池里各借一条？
        loader.py 里去掉 asyncio.shield，让一个任务在 load() 时被取消，别的 49 个会怎样？
 """
 
@@ -75,8 +77,9 @@ from collections.abc import AsyncIterator
 
 import aiomysql
 import settings
-from bike_city import DATABASE, EAST, LIBRARY, WEST, administer, ask, ask_pool, bike_city, options
+from bike_city import DATABASE, EAST, LIBRARY, WEST, ask, ask_pool, bike_city, options, reading
 from loader import Loader  # 第 11 节的主角，30 行
+from own_database import administer
 
 READ = "SELECT bikes FROM dock WHERE name = %s"
 WRITE = "UPDATE dock SET bikes = %s WHERE name = %s"
@@ -207,12 +210,15 @@ async def insert_many(pool: aiomysql.Pool) -> list[int]:
 
 
 async def stream_rows(pool: aiomysql.Pool) -> list[tuple[int, int]]:
-    """没读完之前，这条连接不能做别的，服务器一侧的结果也一直开着。"""
+    """没读完之前，这条连接不能做别的，服务器一侧的结果也一直开着。
+
+    不写 async with conn.cursor(SSCursor)：半路被取消，它收不了场（见 bike_city.py 的 reading）。
+    """
     three_to_the_seventh = "dock a, dock b, dock c, dock d, dock e, dock f, dock g"
     seen = []
     for kind in (aiomysql.Cursor, aiomysql.SSCursor):
         tracemalloc.start()
-        async with pool.acquire() as conn, conn.cursor(kind) as cursor:
+        async with pool.acquire() as conn, reading(conn, kind) as cursor:
             started = time.perf_counter()
             await cursor.execute(f"SELECT REPEAT('骑', 500) FROM {three_to_the_seventh}")
             await cursor.fetchone()

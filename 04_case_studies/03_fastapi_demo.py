@@ -92,8 +92,6 @@ from fastapi_offline import FastAPIOffline
 from fastapi_server import Inbox, allowed_methods, fast_loop, listen, serving
 from fastapi_store import MAX_ID, Draft, Health, Note, Problem, TeaHouse, Unavailable, open_house
 
-DATABASE = "asyncio_tutorial_fastapi"
-
 
 async def get_house(request: Request) -> TeaHouse:  # 写成 def，每个请求都要去线程池走一趟
     return request.app.state.house
@@ -209,7 +207,7 @@ async def events(inbox: Inbox) -> AsyncIterable[ServerSentEvent]:
         yield ServerSentEvent(event=event, data=data, retry=1000)  # 断了 1 秒后重连
 
 
-def create_app(database: str = DATABASE) -> FastAPI:
+def create_app(database: str | None = None) -> FastAPI:
     """应用工厂 (app factory)：uvicorn 03_fastapi_demo:create_app --factory 也能用。"""
 
     @contextlib.asynccontextmanager
@@ -315,7 +313,7 @@ async def push_to_listeners(http: aiohttp.ClientSession) -> list[str]:
 async def close_gracefully(_: aiohttp.ClientSession) -> list[object]:
     """另开一家店，茶还在泡就离开 async with serving(…)。"""
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-        async with serving(create_app(f"{DATABASE}_closing"), listen()) as url:
+        async with serving(create_app(), listen()) as url:
             tea = group.create_task(call(http, "GET", f"{url}/brew/async?seconds=0.3"))
             stream = await http.get(f"{url}/events")
             heard = [await next_event(stream)]
@@ -341,7 +339,7 @@ SECTIONS = {
 
 
 async def main() -> None:
-    async with serving(create_app(f"{DATABASE}_demo"), listen()) as url:
+    async with serving(create_app(), listen()) as url:
         async with aiohttp.ClientSession(url) as http:
             for title, section in SECTIONS.items():
                 print(f"── {title} ──", flush=True)

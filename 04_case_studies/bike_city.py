@@ -1,13 +1,15 @@
 """4.2 的共享单车：库怎么来、怎么走，怎么向它问一句。课在 02_async_mysql_demo.py。"""
 
-import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 
 import aiomysql
 import settings
+from own_database import own_database
 
-DATABASE = "asyncio_tutorial_mysql"
+FAMILY = "asyncio_tutorial_mysql_"
+DATABASE = FAMILY + secrets.token_hex(4)  # 每次一个新库
 EAST, WEST, LIBRARY = "东门站", "西门站", "图书馆站"
 
 
@@ -27,24 +29,24 @@ async def ask_pool(pool: aiomysql.Pool, sql: str, *args: object) -> tuple[tuple,
         return await ask(conn, sql, *args)
 
 
-async def administer(statement: str) -> None:
-    """在一条不选库、不占池子的连接上执行一句管理语句。"""
-    try:  # connect_timeout 只管 TCP 接通；接通后不说话的服务器，没有这个时限就等到永远
-        async with asyncio.timeout(5), aiomysql.connect(**settings.mysql_options()) as conn:
-            # IF EXISTS 的提示 (note) 会被 aiomysql 变成 Python 警告，先让服务器别提
-            await ask(conn, "SET sql_notes = 0")
-            await ask(conn, statement)
-    except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, "5 秒没有回音") from error
+@contextlib.asynccontextmanager
+async def reading(
+    conn: aiomysql.Connection, kind: type[aiomysql.Cursor]
+) -> AsyncIterator[aiomysql.Cursor]:
+    """async with conn.cursor(kind)，但取消得了：等回答时被取消，aiomysql 已经关了连接，SSCursor 却
+    还要从它那里读完剩下的行，抛出的 AttributeError 会盖住取消。"""
+    cursor = await conn.cursor(kind)
+    try:
+        yield cursor
+    finally:
+        if not conn.closed:
+            await cursor.close()
 
 
 @contextlib.asynccontextmanager
 async def bike_city() -> AsyncIterator[aiomysql.Pool]:
     """共享单车的库，只在 async with 里存在；Ctrl-C 和出错也会删掉。"""
-    drop = f"DROP DATABASE IF EXISTS {DATABASE}"  # 库名不能当参数，只拼自己的常量
-    await administer(drop)  # 上一次被强杀，可能留下了它
-    try:
-        await administer(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+    async with own_database(DATABASE, FAMILY):
         # 池子忘了关，连接会在循环关闭之后才被回收：Event loop is closed
         # pool_recycle：闲得太久的连接，服务器会单方面挂断 (wait_timeout)，借出前先换新
         async with aiomysql.create_pool(**options(), maxsize=5, pool_recycle=300) as pool:
@@ -54,5 +56,3 @@ async def bike_city() -> AsyncIterator[aiomysql.Pool]:
             for dock, bikes in ((EAST, 10), (WEST, 10), (LIBRARY, 4)):
                 await ask_pool(pool, "INSERT INTO dock (name, bikes) VALUES (%s, %s)", dock, bikes)
             yield pool
-    finally:
-        await administer(drop)

@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
@@ -13,11 +14,13 @@ from typing import Annotated, ClassVar, Literal
 import aiomysql
 import redis.asyncio as redis
 import settings
+from own_database import administer, own_database
 from pydantic import BaseModel, Field
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis_batching import BatchingRedis
 
+FAMILY = "asyncio_tutorial_fastapi_"  # 库名的开头
 MAX_ID = 2**31 - 1  # MySQL 的 INT
 CACHE_TTL = 60
 MYSQL_PATIENCE = 3
@@ -234,8 +237,9 @@ class TeaHouse:
 
 
 @contextlib.asynccontextmanager
-async def open_house(database: str) -> AsyncIterator[TeaHouse]:
+async def open_house(database: str | None) -> AsyncIterator[TeaHouse]:
     """开门：连上 Redis 和 MySQL，生起心跳；打烊：倒着拆。"""
+    database = database or FAMILY + secrets.token_hex(4)  # 开着 --serve 再跑一遍，也不相干
     prefix = f"asyncio-tutorial:{database}:"
     async with (
         _redis(prefix) as client,
@@ -274,25 +278,12 @@ async def _redis(prefix: str) -> AsyncIterator[redis.Redis]:
 
 @contextlib.asynccontextmanager
 async def _mysql(database: str) -> AsyncIterator[aiomysql.Pool]:
-    """教程自带一个库，用完就删；生产里建库建表归迁移工具（如 alembic），不归 lifespan。"""
+    """教程自带一个库；生产里建库建表归迁移工具（如 alembic），不归 lifespan。"""
     options = settings.mysql_options()
-
-    async def run(*statements: str) -> None:
-        # 不关 sql_notes，IF EXISTS 落空时 aiomysql 会发 Python 警告
-        async with aiomysql.connect(**options, init_command="SET sql_notes = 0") as admin:
-            async with admin.cursor() as cursor:
-                for statement in statements:
-                    await cursor.execute(statement)
-
-    drop = f"DROP DATABASE IF EXISTS {database}"
-    await run(
-        drop,  # 上次被 kill -9 留下的
-        f"CREATE DATABASE {database} CHARACTER SET utf8mb4",
-        f"CREATE TABLE {database}.notes (id INT PRIMARY KEY AUTO_INCREMENT,"
-        " guest VARCHAR(20) NOT NULL, text VARCHAR(200) NOT NULL)",
-    )
-    try:
+    async with own_database(database, FAMILY):
+        await administer(
+            f"CREATE TABLE {database}.notes (id INT PRIMARY KEY AUTO_INCREMENT,"
+            " guest VARCHAR(20) NOT NULL, text VARCHAR(200) NOT NULL)"
+        )
         async with aiomysql.create_pool(**options, db=database, pool_recycle=3600) as pool:
             yield pool
-    finally:
-        await run(drop)

@@ -28,8 +28,10 @@ async def city(lesson):
 
 
 async def databases(lesson) -> set[str]:
+    """Those of this lesson: of this run and of any other."""
     async with aiomysql.connect(**lesson.settings.mysql_options()) as conn:
-        return {name for (name,) in await lesson.ask(conn, "SHOW DATABASES")}
+        names = {name for (name,) in await lesson.ask(conn, "SHOW DATABASES")}
+    return {name for name in names if name.startswith("asyncio_tutorial_mysql_")}
 
 
 async def sleeping(lesson) -> list[int]:
@@ -108,6 +110,29 @@ async def test_lost_update_is_shown_and_cured_twice(lesson, city):
 async def test_executemany_needs_white_space_around_values(lesson, city):
     assert await lesson.insert_many(city) == [500, 1]
     assert await lesson.ask_pool(city, "SELECT COUNT(*) FROM ride") == ((1000,),)
+
+
+async def test_cancelled_in_the_middle_of_its_rows_sscursor_lets_go(lesson, city):
+    """Two rows too long to wait in the server's buffer, and one that takes a second."""
+    sql = "SELECT REPEAT('x', 100000), IF(id = 3, SLEEP(1), 0) FROM dock ORDER BY id"
+    async with city.acquire() as conn:
+        with pytest.raises(TimeoutError):
+            async with lesson.reading(conn, aiomysql.SSCursor) as rows:
+                await rows.execute(sql)
+                await rows.fetchone()
+                async with asyncio.timeout(0.05):
+                    while await rows.fetchone():
+                        pass
+        assert conn.closed
+    assert await lesson.bikes_at(city, lesson.EAST) == [10]
+
+
+async def test_sscursor_left_early_reads_the_rest_first(lesson, city):
+    async with city.acquire() as conn:
+        async with lesson.reading(conn, aiomysql.SSCursor) as rows:
+            await rows.execute("SELECT 1 UNION SELECT 2")
+            assert await rows.fetchone() == (1,)
+        assert await lesson.ask(conn, "SELECT 3") == ((3,),)
 
 
 async def test_sscursor_never_holds_the_whole_result(lesson, city):
@@ -272,19 +297,19 @@ async def test_the_course_passed_coroutines_to_wait(lesson, city):
 
 async def test_the_database_exists_only_inside(lesson):
     async with lesson.bike_city():
-        assert lesson.DATABASE in await databases(lesson)
-    assert lesson.DATABASE not in await databases(lesson)
+        assert await databases(lesson) == {lesson.DATABASE}
+    assert await databases(lesson) == set()
 
 
 async def test_the_database_goes_after_an_error_and_after_a_cancellation(lesson):
     with pytest.raises(ZeroDivisionError):
         async with lesson.bike_city():
             raise ZeroDivisionError
-    assert lesson.DATABASE not in await databases(lesson)
+    assert await databases(lesson) == set()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3), lesson.bike_city() as pool:
             await lesson.ask_pool(pool, "SELECT SLEEP(1)")
-    assert lesson.DATABASE not in await databases(lesson)
+    assert await databases(lesson) == set()
 
 
 async def test_a_database_left_by_a_killed_run_is_replaced_without_a_warning(lesson, capsys):
@@ -295,6 +320,37 @@ async def test_a_database_left_by_a_killed_run_is_replaced_without_a_warning(les
         warnings.simplefilter("error")
         async with lesson.bike_city() as pool:
             assert len(await lesson.connect_and_fetch(pool)) == 3
+
+
+async def test_databases_without_an_owner_go_and_others_stay(lesson):
+    own_database = sys.modules["own_database"]
+    dead, alive = lesson.DATABASE + "dead", lesson.DATABASE + "live"
+    await lesson.administer(f"CREATE DATABASE {dead}")
+    async with own_database.own_database(alive, alive):
+        async with lesson.bike_city():
+            assert await databases(lesson) == {lesson.DATABASE, alive}
+        assert await databases(lesson) == {alive}
+    assert await databases(lesson) == set()
+
+
+async def test_two_runs_at_once_do_not_disturb_each_other(lesson):
+    runs = [await start(address()) for _ in range(2)]
+    errors = await asyncio.gather(*(finish(run, 40) for run in runs))
+    assert ([run.returncode for run in runs], errors) == ([0, 0], ["", ""])
+    assert await databases(lesson) == set()
+
+
+async def test_the_next_run_sweeps_what_a_killed_run_left(lesson):
+    child = await start(address())
+    while not (await child.stdout.readline()).decode().startswith("── 10. "):
+        pass
+    child.kill()
+    await finish(child)
+    assert len(await databases(lesson)) == 1
+    async with asyncio.timeout(10):  # until the server has seen that its client is gone
+        while await databases(lesson):
+            async with lesson.bike_city():
+                pass
 
 
 # ── bad situations, seen from outside ──
@@ -372,15 +428,15 @@ async def finish(child, seconds=15):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a single child")
-@pytest.mark.parametrize("section", [5, 8, 10, 11])
+@pytest.mark.parametrize("section", [5, 7, 8, 10, 11])
 async def test_ctrl_c_leaves_no_database(lesson, section):
-    interrupted = processes.interrupted
-    ran = await asyncio.to_thread(
-        interrupted, SCRIPT, at=f"── {section}. ", after=0.005, MYSQL_URL=address()
-    )
+    interrupted, at = processes.interrupted, f"── {section}. "
+    if section == 7:
+        at = "Cursor "  # and not while this one reads, but in the middle of SSCursor's rows
+    ran = await asyncio.to_thread(interrupted, SCRIPT, at=at, after=0.005, MYSQL_URL=address())
     assert (ran.returncode, ran.stderr) == (130, "已中断\n")
     assert f"── {section}. " in ran.stdout
-    assert lesson.DATABASE not in await databases(lesson)
+    assert await databases(lesson) == set()
 
 
 @pytest.mark.parametrize("section", range(1, 12))
@@ -397,7 +453,8 @@ async def test_a_server_that_dies_in_a_section_is_one_paragraph(lesson, section)
         assert (child.returncode, len(errors.splitlines())) == (2, 2)
         assert f"MySQL（127.0.0.1:{proxy.port}）" in errors
     finally:
-        await lesson.administer(f"DROP DATABASE IF EXISTS {lesson.DATABASE}")
+        async with lesson.bike_city():
+            pass  # sweeps what the child could not
 
 
 async def test_a_server_that_comes_back_leaves_no_database(lesson):
@@ -409,7 +466,7 @@ async def test_a_server_that_comes_back_leaves_no_database(lesson):
         proxy.cut()
         errors = await finish(child)
     assert (child.returncode, "Traceback" in errors) == (2, False)
-    assert lesson.DATABASE not in await databases(lesson)
+    assert await databases(lesson) == set()
 
 
 async def test_wrong_password_is_refused_without_printing_it(lesson):

@@ -89,7 +89,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_guests import call, climb_the_ladder, next_event
 from fastapi_offline import FastAPIOffline
-from fastapi_server import Inbox, allowed_methods, fast_loop, listen, serving
+from fastapi_server import Inbox, SmallBody, allowed_methods, fast_loop, listen, serving
 from fastapi_store import MAX_ID, Draft, Health, Note, Problem, TeaHouse, Unavailable, open_house
 
 
@@ -104,7 +104,8 @@ Seconds = Annotated[float, Query(ge=0, le=1)]
 GONE = {404: {"model": Problem, "description": "没有这条留言"}}
 AWAY = {503: {"model": Problem, "description": "Redis 或 MySQL 连不上"}}
 BAD_JSON = {400: {"model": Problem, "description": "请求体解析不了"}}
-routes = APIRouter()
+TOO_BIG = {413: {"model": Problem, "description": "请求体太大"}}
+routes = APIRouter(route_class=SmallBody)
 
 
 @routes.get("/")
@@ -146,7 +147,7 @@ async def brew_and_block_the_loop(seconds: Seconds = 0.2) -> str:
     return threading.current_thread().name
 
 
-@routes.post("/notes", status_code=201, responses=BAD_JSON | AWAY)
+@routes.post("/notes", status_code=201, responses=BAD_JSON | TOO_BIG | AWAY)
 async def add_note(draft: Draft, house: House) -> Note:
     return await house.add(draft)
 
@@ -165,7 +166,7 @@ async def read_note(note_id: NoteId, house: House) -> Response:
     return Response(note or not_found(), media_type="application/json", headers={"X-Cache": state})
 
 
-@routes.put("/notes/{note_id}", responses=BAD_JSON | GONE | AWAY)
+@routes.put("/notes/{note_id}", responses=BAD_JSON | TOO_BIG | GONE | AWAY)
 async def change_note(note_id: NoteId, draft: Draft, house: House) -> Note:
     return await house.change(note_id, draft) or not_found()
 
@@ -217,6 +218,7 @@ def create_app(database: str | None = None) -> FastAPI:
 
     # 自带的 /docs 从 CDN 取文件，断网就是白页；FastAPIOffline 从包里取，别的都一样
     app = FastAPIOffline(title="茶馆留言板", lifespan=lifespan, redoc_url=None)
+    app.router.redirect_slashes = False  # /notes/ 默认 307 到 Host 头写的主机，而它是客人写的
     # 路由从上往下一个个试，include_router 的还要试两遍：最热的直接挂在 app 上，放最前
     app.add_route("/teas.json", teas_json)
     app.get("/teas")(teas)
@@ -357,6 +359,7 @@ async def serve(door: socket.socket) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="不带参数：自己演一遍就结束。")
+    parser.error = lambda _: parser.exit(2, "只认得 --serve 和 --port 端口号；-h 看说明\n")
     parser.add_argument("--serve", action="store_true", help="一直开着，用浏览器看")
     parser.add_argument("--port", type=int, default=8000, help="--serve 的端口，0 是随便挑一个空的")
     options = parser.parse_args()

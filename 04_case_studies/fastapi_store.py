@@ -25,7 +25,7 @@ MAX_ID = 2**31 - 1  # MySQL 的 INT
 CACHE_TTL = 60
 MYSQL_PATIENCE = 3
 HEARTBEAT = 0.1
-VISIBLE = r"^[^\x00]*[^\x00-\x20\u3000][^\x00]*$"  # 至少一个看得见的字，没有 NUL
+VISIBLE = r"^[^\x00]*[^\s\x00-\x20][^\x00]*$"  # 没有 NUL，而且不全是空白和控制符
 
 
 class Draft(BaseModel):

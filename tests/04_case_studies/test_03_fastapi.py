@@ -254,8 +254,9 @@ BODIES = {
     "half a pair as a key": b'{"\\ud83c": "\\ud83c"}',
     "not UTF-8": b'{"guest": "\xff", "text": "x"}',
     "5000 digits": b'{"guest": %s, "text": "x"}' % (b"9" * 5000),
-    "nested deeper than the parser goes": b"[" * 100_000,
+    "nested deeper than the parser goes": b"[" * 60_000,
     "NUL": b'{"guest": "a\\u0000b", "text": "x"}',
+    "invisible": '{"guest": "\u00a0\u2003\u3000\\u0007", "text": "x"}'.encode(),
     "an ideographic space": '{"guest": "\u3000", "text": "x"}'.encode(),
     "201 characters": json.dumps({"guest": "a", "text": "x" * 201}).encode(),
 }
@@ -287,6 +288,36 @@ async def test_wrong_input_is_a_declared_4xx(lesson):
         assert await shop.cache_state(note) == ("miss", "山水上")
 
 
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_without_end_is_refused_before_it_fills_the_memory(lesson, declared):
+    """A megabyte would be nothing; what counts is that no more than 64 KB are kept."""
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while sent < 1_000_000_000:
+            yield b" " * 65536
+            sent += 65536
+
+    async with open_shop(lesson) as shop:
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Content-Length": "1000000000"} if declared else {}
+        note = await shop.post()
+        for method, path in (("POST", "/notes"), ("PUT", f"/notes/{note['id']}")):
+            sent = 0
+            status, answer = await shop.ask(method, path, data=endless(), headers=headers)
+            assert (status, answer) == (413, {"detail": "请求体太大，最多 65536 字节"})
+            assert sent < 100_000_000  # what sockets and aiohttp had room for
+        assert await shop.cache_state(note) == ("miss", "山水上")
+
+
+async def test_no_redirect_goes_to_the_host_that_a_guest_names(lesson):
+    async with open_shop(lesson) as shop:
+        for path in ("/notes/", "/board/"):
+            options = {"headers": {"Host": "evil.example"}, "allow_redirects": False}
+            assert await shop.ask("GET", path, **options) == (404, {"detail": "Not Found"})
+
+
 @pytest.mark.parametrize(
     ("path", "methods"),
     [("/notes", "GET, POST"), ("/notes/1", "DELETE, GET, PUT"), ("/board", "GET")],
@@ -310,9 +341,9 @@ async def test_every_operation_declares_what_it_answers(lesson):
         for method, operation in operations.items()
     }
     assert declared["get", "/red"] == {"200", "503"}
-    assert declared["post", "/notes"] == {"201", "400", "422", "503"}
+    assert declared["post", "/notes"] == {"201", "400", "413", "422", "503"}
     assert declared["get", "/notes/{note_id}"] == {"200", "404", "422", "503"}
-    assert declared["put", "/notes/{note_id}"] == {"200", "400", "404", "422", "503"}
+    assert declared["put", "/notes/{note_id}"] == {"200", "400", "404", "413", "422", "503"}
     assert declared["delete", "/notes/{note_id}"] == {"204", "404", "422", "503"}
     assert declared["get", "/health/ready"] == {"200", "503"}
     assert not {"/board", "/events"} & set(paths)
@@ -643,6 +674,28 @@ async def test_a_port_that_cannot_be_had_is_one_sentence(lesson, port):
             output, errors = await asyncio.to_thread(process.communicate, timeout=20)
     expected = f"端口 {port} 用不了，多半已被占用：换一个，例如 --port 8001\n"
     assert (process.returncode, output, errors) == (2, "", expected)
+
+
+@pytest.mark.parametrize("options", [["--port", "茶"], ["--prot", "1"], ["茶"]])
+async def test_wrong_arguments_are_one_sentence(lesson, options):
+    with serving_process(*options) as process:
+        output, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    said = "只认得 --serve 和 --port 端口号；-h 看说明\n"
+    assert (process.returncode, output, errors) == (2, "", said)
+
+
+async def test_two_runs_at_once_do_not_disturb_each_other(lesson):
+    runs = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", SCRIPT),
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    errors = [(await run.communicate())[1] for run in runs]
+    assert ([run.returncode for run in runs], errors) == ([0, 0], [b"", b""])
 
 
 # ── the erratum ──

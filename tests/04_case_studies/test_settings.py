@@ -280,6 +280,29 @@ def test_ctrl_c_pressed_again_and_again_stops_what_never_awaits():
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "已中断\n")
 
 
+ALL_AT_ONCE = """
+ended = []
+async def work(seconds):
+    try:
+        await asyncio.sleep(seconds)
+        raise settings.BadUrl("散了吧")
+    finally:
+        await asyncio.sleep(0)
+        ended.append(seconds)
+try:
+    await settings.all_at_once(work(60), work(0))
+finally:
+    print(sorted(ended))
+"""
+
+
+def test_all_at_once_leaves_nobody_behind():
+    ran = run_main(ALL_AT_ONCE)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "[0, 60]\n", "散了吧\n")
+    ran = run_main("print(await settings.all_at_once(*(asyncio.sleep(0, n) for n in range(3))))")
+    assert (ran.returncode, ran.stdout) == (0, "[0, 1, 2]\n")
+
+
 SWALLOWED = """
 import signal
 try:

@@ -41,30 +41,31 @@ def progress_bar(crawl: crawler.Crawler) -> AbstractContextManager:
     return Live(get_renderable=picture, console=Console(stderr=True), transient=True)
 
 
-def _number(text: str, kind: type, least: float) -> float:
+def _number(text: str, kind: type, least: float, most: float) -> float:
     try:
-        if (value := kind(text)) >= least:
+        if least <= (value := kind(text)) <= most:
             return value
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} 不行，要一个不小于 {least} 的数")
+    raise argparse.ArgumentTypeError(f"{text!r} 不行，要 {least}–{most} 之间的数")
 
 
 def arguments() -> argparse.Namespace:
     defaults = crawler.Options()
     parser = argparse.ArgumentParser(description="4.4 异步爬虫；不给网址就跑这一课")
+    parser.error = lambda why: parser.exit(2, f"参数不对（{why}）：--help 看全部选项\n")
     parser.add_argument("url", nargs="?", help="从这一页开始，只爬同一个站点")
-    for name, kind, least, words in (
-        ("depth", int, 0, "最多点几次链接"),
-        ("pages", int, 1, "最多爬几个网址"),
-        ("workers", int, 1, "同时最多几个请求"),
-        ("delay", float, 0, "两次请求至少隔几秒"),
-        ("timeout", float, 0.01, "一次请求最多几秒"),
-        ("processes", int, 1, "分给几个进程；不限速 (--delay 0) 才用得上"),
+    for name, kind, least, most, words in (
+        ("depth", int, 0, 1_000_000, "最多点几次链接"),
+        ("pages", int, 1, 10_000_000, "最多爬几个网址"),
+        ("workers", int, 1, 1000, "同时最多几个请求"),
+        ("delay", float, 0, 3600, "两次请求至少隔几秒"),
+        ("timeout", float, 0.01, 3600, "一次请求最多几秒"),
+        ("processes", int, 1, 64, "分给几个进程；不限速 (--delay 0) 才用得上"),
     ):
         parser.add_argument(
             f"--{name}",
-            type=partial(_number, kind=kind, least=least),
+            type=partial(_number, kind=kind, least=least, most=most),
             default=getattr(defaults, name, 1),
             help=f"{words}（默认 {getattr(defaults, name, 1)}）",
         )
@@ -106,10 +107,18 @@ async def _crawl(args: argparse.Namespace) -> None:
 
 
 async def crawl(args: argparse.Namespace) -> None:
-    """爬 args.url；开不了头就说一句为什么，退出码 2。"""
+    """爬 args.url；开不了头、写不下去，就说一句为什么，退出码 2。"""
     sys.stdout.reconfigure(errors="replace")  # 标题里什么字都有，终端未必都能显示
+    problem = ""
     try:
         await _crawl(args)
-    except (crawler.CannotCrawl, OSError) as problem:
+    except* crawler.CannotCrawl as group:
+        problem = str(group.exceptions[0])
+    except* OSError as group:  # 没有这个文件夹，磁盘满了；出在某个工人手里，就在 TaskGroup 的里层
+        error = group
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        problem = f"读写结果文件出错（{error.strerror or error}），已写下的都还在"
+    if problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -121,10 +121,13 @@ class Site:
         self.on_pause = self.pause  # 分在几个进程里爬时，这是大家的事
 
     async def read_robots(self) -> None:
-        """4xx：没有规矩，都能爬；5xx、超时、连不上：不知道规矩，就不爬（RFC 9309）。"""
+        """4xx：没有规矩，都能爬；5xx、超时、连不上：不知道规矩，就不爬（RFC 9309）。
+
+        不看 Content-Type：写错了类型的规矩也是规矩。
+        """
         url, answer = self.home + "robots.txt", Answer()
         for _ in range(5):
-            answer = await self.request(url, ROBOTS_BYTES)
+            answer = await self.request(url, ROBOTS_BYTES, readable=None)
             url = canonical(answer.location, url) if answer.location else None
             if url is None or not url.startswith(self.home):
                 break
@@ -157,7 +160,9 @@ class Site:
                 page.links = self.links(parsed.hrefs, url, parsed.base)
         return page
 
-    async def request(self, url: str, limit: int) -> Answer:
+    async def request(
+        self, url: str, limit: int, readable: Container[str] | None = READABLE
+    ) -> Answer:
         """重试几次：退避 (backoff) 逐次加倍，再乘一个随机数 (jitter)，免得大家约好了一起回来。
 
         生产里用 tenacity；这里手写，是因为它每次调用要 ≈25 µs，而多数请求一次就成。
@@ -166,12 +171,12 @@ class Site:
             if attempt:
                 ceiling = min(self.options.backoff * 2**attempt, LONGEST_PAUSE)
                 await asyncio.sleep(random.uniform(ceiling / 2, ceiling))
-            answer = await self._ask(url, limit)
+            answer = await self._ask(url, limit, readable)
             if answer.status not in WORTH_RETRYING:
                 break
         return answer
 
-    async def _ask(self, url: str, limit: int) -> Answer:
+    async def _ask(self, url: str, limit: int, readable: Container[str] | None) -> Answer:
         await self._wait_for_turn()
         try:
             async with self.session.get(URL(url, encoded=True), allow_redirects=False) as response:
@@ -183,8 +188,9 @@ class Site:
                     return Answer(status, location=headers.get("Location", ""))
                 if status != 200:
                     return Answer(status)
-                if "Content-Type" in headers and response.content_type not in READABLE:
-                    return Answer(status, error=f"不是网页（{printable(response.content_type)}）")
+                kind = response.content_type
+                if readable and "Content-Type" in headers and kind not in readable:
+                    return Answer(status, error=f"不是网页（{printable(kind)}）")
                 body = bytearray()
                 # 边读边数解压后的字节：Content-Length 可能是假的，几 KB 的压缩包能解出几 GB
                 while chunk := await response.content.readany():

@@ -198,6 +198,14 @@ async def test_neither_links_nor_redirects_leave_the_site(crawl):
 
 
 @a_coroutine
+@pytest.mark.parametrize("kind", ["application/octet-stream", "image/png", "x"])
+async def test_robots_count_whatever_type_they_say_they_are(crawl, kind):
+    rules = http("User-agent: *\nDisallow: /private", Content_Type=kind)
+    async with serving({"/robots.txt": rules, "/": links("/private")}) as server:
+        assert list(await crawl(server)) == ["/"]
+
+
+@a_coroutine
 async def test_a_redirect_obeys_robots(crawl):
     answers = {
         "/robots.txt": http("User-agent: *\nDisallow: /private"),
@@ -786,13 +794,44 @@ def test_a_host_nobody_answers_for_is_said_in_one_sentence():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--depth", "-1"), ("--workers", "0"), ("--delay", "nan"), ("--pages", "多")]
+    "arguments",
+    [
+        ("--depth", "-1"),
+        ("--workers", "0"),
+        ("--delay", "nan"),
+        ("--timeout", "inf"),
+        ("--processes", "9999"),
+        ("--pages", "多"),
+    ],
 )
-def test_silly_numbers_are_refused(arguments):
+def test_silly_numbers_are_refused_in_one_sentence(arguments):
     ran = command("http://127.0.0.1:1/", *arguments)
-    assert ran.returncode == 2
-    assert "不小于" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(r"参数不对（.* 不行，要 .* 之间的数）：--help 看全部选项\n", ran.stderr)
+
+
+@a_coroutine
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of a file's size")
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_disk_that_is_full_is_one_sentence_and_keeps_what_is_written(
+    tmp_path, crawler, processes
+):
+    import resource
+
+    out = tmp_path / "pages.jsonl"
+    limit = (resource.RLIMIT_FSIZE, (4096, 4096))
+    options = {"preexec_fn": lambda: resource.setrlimit(*limit)}
+    async with serving(tree) as server:
+        arguments = (server.home, "--delay", 0, "--processes", processes, "--out", out)
+        ran = await run_command(*arguments, "--parser", "fast", **options)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert re.fullmatch("读写结果文件出错（.*），已写下的都还在\n", ran.stderr)
+        kept = len(list(crawler.saved_pages(out)))
+        assert kept > 10
+        ran = await run_command(*arguments, "--resume")
+    assert f"共 {1 + 6 + 36 + 216} 页：" in ran.stdout
+    nowhere = await run_command(server.home, "--out", tmp_path / "nowhere" / "pages.jsonl")
+    assert (nowhere.returncode, len(nowhere.stderr.splitlines())) == (2, 1)
 
 
 def test_resume_needs_a_file_and_a_file_needs_resume(tmp_path):

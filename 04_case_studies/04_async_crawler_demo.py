@@ -78,6 +78,7 @@
 动手试试
     1. 把第 1 节的 TaskGroup 换成 for 加 await，用时变成多少？
     2. 把 demo_site.ROBOTS 改成带一行 Crawl-delay: 0.01，再跑：第 5 节的 8 个工人还有用吗？
+       第 10 节为什么一开头就抛 CannotCrawl？
     3. 删掉 crawler.py 里的 self._file.flush()，爬到一半 kill -9：文件里少了什么？
        加上 --resume 之后呢？
     4. 把第 10 节的 (1, 2) 改成 (1, 2, 4)：还会更快吗？再把 LOCAL 的 parser 换成 fast 呢？

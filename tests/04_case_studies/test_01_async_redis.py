@@ -169,6 +169,19 @@ async def test_orders_survive_a_barista_who_faints(lesson, shop, capsys):
     assert "socket_timeout 比 BLPOP 等得短: TimeoutError" in capsys.readouterr().out
 
 
+@pytest.mark.asyncio
+async def test_what_was_half_done_comes_first_and_in_its_order(lesson, shop):
+    await shop.rpush(f"{lesson.SHOP}:making:甲", "1 号", "2 号")
+    await shop.rpush(f"{lesson.SHOP}:orders", "3 号")
+    served = []
+
+    async def make(order):
+        served.append(order)
+
+    await lesson.serve_orders(shop, make)
+    assert served == ["1 号", "2 号", "3 号"]
+
+
 @posix
 @pytest.mark.asyncio
 async def test_orders_survive_a_barista_whose_process_is_killed(lesson, shop):

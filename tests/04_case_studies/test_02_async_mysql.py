@@ -333,6 +333,12 @@ async def test_databases_without_an_owner_go_and_others_stay(lesson):
     assert await databases(lesson) == set()
 
 
+async def test_whoever_comes_second_to_a_stray_is_not_warned(lesson):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await lesson.administer(f"DROP DATABASE IF EXISTS {lesson.DATABASE}gone")
+
+
 async def test_two_runs_at_once_do_not_disturb_each_other(lesson):
     runs = [await start(address()) for _ in range(2)]
     errors = await asyncio.gather(*(finish(run, 40) for run in runs))

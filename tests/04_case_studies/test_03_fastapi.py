@@ -311,6 +311,21 @@ async def test_a_body_without_end_is_refused_before_it_fills_the_memory(lesson, 
         assert await shop.cache_state(note) == ("miss", "山水上")
 
 
+async def test_a_body_in_small_pieces_counts_as_a_whole(lesson):
+    async def pieces(count):
+        yield b'{"guest": "a", "text": "x"'
+        for _ in range(count):
+            await asyncio.sleep(0.001)  # a piece is read before the next one comes
+            yield b" " * 1000
+        yield b"}"
+
+    async with open_shop(lesson) as shop:
+        headers = {"Content-Type": "application/json"}
+        for count, expected in ((60, 201), (66, 413)):
+            status, _ = await shop.ask("POST", "/notes", data=pieces(count), headers=headers)
+            assert status == expected
+
+
 async def test_no_redirect_goes_to_the_host_that_a_guest_names(lesson):
     async with open_shop(lesson) as shop:
         for path in ("/notes/", "/board/"):

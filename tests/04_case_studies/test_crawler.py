@@ -49,6 +49,7 @@ class Server:
 
     def __init__(self, answers):
         self.answers, self.asked, self.home = answers, [], ""
+        self.requests = []  # each as it came
         self.connections = set()
 
     async def connected(self, reader, writer):
@@ -62,6 +63,7 @@ class Server:
         while request := await reader.readuntil(b"\r\n\r\n"):
             path = request.split(b" ", 2)[1].decode()
             self.asked.append(path)
+            self.requests.append(request.decode())
             answer = self.answers(path) if callable(self.answers) else self.answers.get(path)
             if isinstance(answer, list):
                 answer = answer.pop(0)
@@ -165,6 +167,19 @@ async def test_no_more_requests_at_once_than_workers(crawl):
     async with serving(answer) as server:
         await crawl(server, workers=3)
     assert most == 3
+
+
+@a_coroutine
+async def test_every_request_says_who_asks_and_brings_no_cookie(crawl, crawler):
+    """Under a cookie a page may be another one for each who asks; and it would be a trace."""
+    answers = {"/": http("<a href='/a'>", Set_Cookie="basket=1; Path=/"), "/a": links("/b")}
+    async with serving(answers) as server:
+        server.home = server.home.replace("127.0.0.1", "localhost")  # no jar takes an address's
+        assert list(await crawl(server, workers=1)) == ["/", "/a", "/b"]
+    assert len(server.requests) == 4
+    for request in server.requests:
+        assert f"User-Agent: {crawler.AGENT}\r\n" in request
+        assert "cookie" not in request.lower()
 
 
 # ── redirects, same site ──

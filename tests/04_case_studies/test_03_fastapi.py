@@ -699,18 +699,17 @@ async def test_wrong_arguments_are_one_sentence(lesson, options):
     assert (process.returncode, output, errors) == (2, "", said)
 
 
-async def test_two_runs_at_once_do_not_disturb_each_other(lesson):
-    runs = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", SCRIPT),
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    errors = [(await run.communicate())[1] for run in runs]
-    assert ([run.returncode for run in runs], errors) == ([0, 0], [b"", b""])
+async def test_two_houses_at_once_share_nothing(lesson):
+    """As --serve and the lesson beside it: neither opening nor closing touches the other's."""
+    open_one = lesson.serving(lesson.create_app(), lesson.listen())
+    async with open_one as url, aiohttp.ClientSession(url) as http:
+        assert (await lesson.call(http, "POST", "/notes", json=DRAFT))[0] == 201
+        other = lesson.serving(lesson.create_app(), lesson.listen())
+        async with other as url, aiohttp.ClientSession(url) as neighbour:
+            assert await lesson.call(neighbour, "GET", "/notes") == (200, [])
+            assert (await lesson.call(neighbour, "GET", "/notes/1"))[0] == 404
+            assert await lesson.call(http, "GET", "/notes/1") == (200, DRAFT | {"id": 1})
+        assert await lesson.call(http, "GET", "/notes") == (200, [DRAFT | {"id": 1}])
 
 
 # ── the erratum ──

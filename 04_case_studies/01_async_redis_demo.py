@@ -94,7 +94,7 @@ ONCE = Retry(NoBackoff(), 0)  # 不重试：没人在就马上知道，也不会
 
 def open_shop(**options) -> Redis:
     """一个客户端 (client) 带一个连接池 (pool)，所有任务共用；第一个命令才真正去连。"""
-    common = {"client_name": SHOP, "decode_responses": True, "retry": ONCE, "socket_timeout": 2}
+    common = {"client_name": SHOP, "decode_responses": True, "retry": ONCE, "socket_timeout": 5}
     return Redis.from_url(settings.redis_url(), **(common | options))
 
 
@@ -112,14 +112,14 @@ async def save_and_read_back(shop: Redis) -> tuple[dict[str, str], bytes]:
 async def wait_for_a_free_connection(shop: Redis) -> tuple[int, int, int]:
     menu = f"{SHOP}:menu"
     await shop.set(menu, "珍珠奶茶 18 元")
-    async with open_shop() as crowded:  # 默认的池最多 100 条连接
+    async with open_shop(socket_timeout=30, socket_connect_timeout=30) as crowded:  # 默认 100 条
         reads = [crowded.get(menu) for _ in range(200)]
         answers = await asyncio.gather(*reads, return_exceptions=True)
     refused = sum(isinstance(answer, exceptions.MaxConnectionsError) for answer in answers)
     read = sum(isinstance(answer, str) for answer in answers)
     print(f"默认的池: 200 个任务一起读，{read} 个读到，{refused} 个 MaxConnectionsError")
     name = f"{SHOP}-queue"
-    limits = {"max_connections": 10, "timeout": 5}  # 等 5 秒还轮不到，才抛 ConnectionError
+    limits = {"max_connections": 10, "timeout": 30}  # 30 秒还轮不到，才抛 ConnectionError
     pool = BlockingConnectionPool.from_url(settings.redis_url(), client_name=name, **limits)
     async with aclosing(pool):
         async with Redis(connection_pool=pool) as patient, asyncio.TaskGroup() as group:
@@ -148,7 +148,7 @@ async def save_round_trips(shop: Redis, rounds: int = 1000) -> dict[str, tuple[l
             return [await pipe.execute()]  # 一次写出，一次读回
 
     rungs = {"逐个 await": lambda: tasks(1), "50 个任务": lambda: tasks(50), "pipeline": pipeline}
-    async with BatchingRedis(settings.redis_url(), patience=2) as batching:
+    async with BatchingRedis(settings.redis_url(), patience=5) as batching:
         rungs["100 个任务，自动合批"] = lambda: tasks(100, batching)
         await settings.all_at_once(batching.get(menu), *(shop.ping() for _ in range(50)))  # 先连好
         for name, work in rungs.items():
@@ -266,9 +266,9 @@ async def call_out(shop: Redis) -> tuple[int, int, str]:
     print(f"喊“1 号好了”: {nobody} 个人听到")
     async with shop.pubsub() as customer:  # 占住一条连接，直到离开
         await customer.subscribe(channel)  # 只是发出去了
-        await customer.get_message(timeout=2)  # 等到服务器确认，才算订上
+        await customer.get_message(timeout=10)  # 等到服务器确认，才算订上
         somebody = await shop.publish(channel, "2 号好了")
-        heard = await customer.get_message(timeout=2)
+        heard = await customer.get_message(timeout=10)
     print(f"喊“2 号好了”: {somebody} 个人听到，他听到的是“{heard['data']}”")
     return nobody, somebody, heard["data"]
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -413,6 +414,25 @@ async def test_an_error_belongs_to_its_own_caller(batching, private_redis):
         broken, tea = await outcomes(client.get("bytes"), client.get("tea"))
         assert (good, await client.call("GET", "bytes")) == ([b"OK"], bad)
         assert isinstance(broken, UnicodeDecodeError) and tea == "龙井"
+
+
+@pytest.mark.asyncio
+async def test_the_exercise_that_writes_at_once_works_as_it_is_written(
+    lesson, batching, private_redis
+):
+    late, at_once = "call_soon(self._write)", "self._write()"
+    exercise = "".join(lesson.__doc__.split())
+    assert f"把redis_batching.py里的{late}换成当场{at_once}" in exercise
+    source = (SCRIPT.parent / "redis_batching.py").read_text(encoding="utf-8")
+    assert source.count(f"self._loop.{late}") == 1
+    changed = types.ModuleType("redis_batching_at_once")
+    exec(source.replace(f"self._loop.{late}", at_once), vars(changed))
+    _, url = private_redis()
+    async with changed.BatchingRedis(url) as client:
+        await outcomes(*(client.call("SET", f"k{n}", n) for n in range(100)))
+        assert await outcomes(*(client.get(f"k{n}") for n in range(100))) == [
+            str(n) for n in range(100)
+        ]
 
 
 @pytest.mark.asyncio

@@ -95,7 +95,7 @@ def crawl(crawler, tmp_path):
     """Crawl a server's home page; returns {path: Page} in the order of the file."""
 
     async def run(server, start="", **options):
-        settings = {"delay": 0, "timeout": 0.5, "attempts": 1, "backoff": 0.001, **options}
+        settings = {"delay": 0, "timeout": 20, "attempts": 1, "backoff": 0.001, **options}
         out = tmp_path / "pages.jsonl"
         await crawler.Crawler(server.home + start, crawler.Options(**settings), out).run()
         pages = list(crawler.saved_pages(out))
@@ -477,7 +477,7 @@ def with_hostile(answer):
 async def test_hostile_answers_become_pages_not_exceptions(crawl, name, parser):
     answer, error = HOSTILE[name]
     async with asyncio.timeout(20), serving(with_hostile(answer)) as server:
-        found = await crawl(server, parser=parser, workers=1, depth=1)
+        found = await crawl(server, parser=parser, workers=1, depth=1, timeout=0.5)
     assert re.search(error, found["/hostile"].error), found["/hostile"].error
     assert found["/good"].title == "ok"
 
@@ -488,7 +488,7 @@ async def test_hostile_answers_do_not_fill_the_memory(crawl, name):
     async with serving(with_hostile(HOSTILE[name][0])) as server:
         tracemalloc.start()
         try:
-            await crawl(server, workers=1, depth=1)
+            await crawl(server, workers=1, depth=1, timeout=0.5)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -212,11 +212,15 @@ class ProcessCrawler(Crawler):
             # 手里多留一倍：一半在爬，一半在等，不必爬完一页才来要下一页
             room = 2 * self.options.workers // self._size - len(worker.given)
             jobs = self._next(min(room, -(-self._queue.qsize() // len(working))))
-            if not jobs and not worker.given and self._suspects:
+            if not jobs and not worker.given and self._suspects and not self._on_trial():
                 jobs = [self._suspects.pop()]
             if jobs:
                 worker.given.update(jobs)
                 worker.tell(jobs)
+
+    def _on_trial(self) -> bool:
+        """死过进程的网址，一次只试一个：两个一起试，一个害死大家，另一个也要跟着背锅。"""
+        return any(worker.given.keys() & self._deaths.keys() for worker in self.children)
 
     def _next(self, count: int) -> list[tuple[str, int]]:
         jobs = []

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 
 import aiomysql
 import settings
+from own_database import own_database
 from redis.asyncio import BlockingConnectionPool, Redis
 
 DATABASES = "asyncio_tutorial_cache"  # 每次运行一个库，名字以它开头
@@ -75,52 +76,19 @@ class Shop:
         return self.queries - before
 
 
-async def ask(conn: aiomysql.Connection, statement: str, *args: str) -> tuple[tuple, ...]:
-    async with patience(), conn.cursor() as cursor:
-        await cursor.execute(statement, args)
-        return await cursor.fetchall()
-
-
-@contextlib.asynccontextmanager
-async def administrator() -> AsyncIterator[aiomysql.Connection]:
-    """一条不选库、不占池子的连接。"""
-    async with patience():
-        conn = await aiomysql.connect(**settings.mysql_options())
-    async with conn:
-        await ask(conn, "SET sql_notes = 0")  # IF EXISTS 的提示会变成 Python 警告
-        yield conn
-
-
-async def sweep_databases(conn: aiomysql.Connection) -> None:
-    """删掉被强杀的那几次留下的库：没有人拿着它的锁。"""
-    for (name,) in await ask(conn, "SHOW DATABASES"):
-        if name.startswith(DATABASES):
-            [(free,)] = await ask(conn, "SELECT IS_FREE_LOCK(%s)", name)
-            if free:
-                await ask(conn, f"DROP DATABASE IF EXISTS {name}")
-
-
 @contextlib.asynccontextmanager
 async def database(name: str) -> AsyncIterator[aiomysql.Pool]:
     """一个库，只在 async with 里存在。"""
-    async with administrator() as guard:
-        # GET_LOCK 的锁跟着这条连接：我们被强杀，服务器就放开它，下一次运行便知道这个库没人要了
-        await ask(guard, "SELECT GET_LOCK(%s, 0)", name)
-        await sweep_databases(guard)
-        try:
-            await ask(guard, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-            options = {**settings.mysql_options(), "db": name}
-            async with aiomysql.create_pool(**options, maxsize=5) as pool:
-                columns = "name VARCHAR(20) PRIMARY KEY, price INT, version INT DEFAULT 1"
-                await sql(pool, (f"CREATE TABLE fruit ({columns}, sold INT DEFAULT 0)",))
-                await sql(pool, ("CREATE TABLE progress (last VARCHAR(40))",))
-                insert = "INSERT INTO fruit (name, price) VALUES (%s, %s)"
-                await sql(pool, *((insert, *fruit) for fruit in FRUITS.items()))
-                await sql(pool, ("INSERT INTO progress VALUES ('0-0')",))
-                yield pool
-        finally:  # 另开一条连接：Ctrl-C 若打断了 guard 上的一句，它就不能用了
-            async with administrator() as conn:
-                await ask(conn, f"DROP DATABASE IF EXISTS {name}")
+    async with own_database(name, DATABASES):
+        options = {**settings.mysql_options(), "db": name}
+        async with aiomysql.create_pool(**options, maxsize=5) as pool:
+            columns = "name VARCHAR(20) PRIMARY KEY, price INT, version INT DEFAULT 1"
+            await sql(pool, (f"CREATE TABLE fruit ({columns}, sold INT DEFAULT 0)",))
+            await sql(pool, ("CREATE TABLE progress (last VARCHAR(40))",))
+            insert = "INSERT INTO fruit (name, price) VALUES (%s, %s)"
+            await sql(pool, *((insert, *fruit) for fruit in FRUITS.items()))
+            await sql(pool, ("INSERT INTO progress VALUES ('0-0')",))
+            yield pool
 
 
 async def sweep(redis: Redis, pattern: str, idle: int = 0) -> None:

@@ -209,9 +209,15 @@ async def test_two_runs_at_once_do_not_meet(lesson):
         assert await lesson.read(ours, "苹果") == 10
 
 
+async def ask_mysql(cache_shop, statement, *args):
+    async with cache_shop.aiomysql.connect(**cache_shop.settings.mysql_options()) as conn:
+        async with conn.cursor() as cursor:
+            await cursor.execute(statement, args)
+            return await cursor.fetchall()
+
+
 async def databases(cache_shop):
-    async with cache_shop.administrator() as conn:
-        return {name for (name,) in await cache_shop.ask(conn, "SHOW DATABASES")}
+    return {name for (name,) in await ask_mysql(cache_shop, "SHOW DATABASES")}
 
 
 async def test_nothing_is_left_in_redis_or_mysql(lesson, cache_shop):
@@ -229,7 +235,8 @@ async def test_nothing_is_left_in_redis_or_mysql(lesson, cache_shop):
 async def test_ctrl_c_while_the_database_is_made_leaves_none(
     lesson, cache_shop, created, monkeypatch
 ):
-    before, ask = await databases(cache_shop), cache_shop.ask
+    own_database = sys.modules["own_database"]
+    before, ask = await databases(cache_shop), own_database._ask
 
     async def interrupted(conn, statement, *args):
         if statement.startswith("CREATE"):
@@ -242,7 +249,7 @@ async def test_ctrl_c_while_the_database_is_made_leaves_none(
         async with lesson.shop_opened():
             pass
 
-    monkeypatch.setattr(cache_shop, "ask", interrupted)
+    monkeypatch.setattr(own_database, "_ask", interrupted)
     opening = asyncio.create_task(open_shop())
     with warnings.catch_warnings(action="error"), pytest.raises(asyncio.CancelledError):
         await opening
@@ -256,8 +263,8 @@ async def test_the_database_of_a_killed_run_is_swept(lesson, cache_shop):
         async with lesson.shop_opened():
             assert left in await databases(cache_shop)  # it is alive
         killed.kill()
-    async with asyncio.timeout(10), cache_shop.administrator() as conn:
-        while await cache_shop.ask(conn, "SELECT IS_FREE_LOCK(%s)", left) != ((1,),):
+    async with asyncio.timeout(10):
+        while await ask_mysql(cache_shop, "SELECT IS_FREE_LOCK(%s)", left) != ((1,),):
             await asyncio.sleep(0.01)  # until the server has seen it go
     async with lesson.shop_opened():
         assert left not in await databases(cache_shop)

@@ -15,8 +15,10 @@ def pytest_xdist_auto_num_workers():
     return max(4, os.cpu_count() or 1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """Tests of one lesson run in one process: two at a time would share its database."""
+    """Tests of one lesson run in one process: with REDIS_URL, MYSQL_URL or Docker, all processes
+    share the servers, and tests that look for leftovers of a lesson would see it run elsewhere."""
     for item in items:
         lesson = item.callspec.params.get("lesson") if hasattr(item, "callspec") else None
         if isinstance(lesson, catalog.Lesson):

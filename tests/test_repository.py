@@ -115,7 +115,7 @@ def test_both_readmes_say_the_same_in_the_same_order():
     assert chinese == english
 
 
-@pytest.mark.xdist_group("one process")
-def test_groups_of_tests_stay_in_one_process(request, worker_id):
+@pytest.mark.parametrize("lesson", catalog.lessons()[:1])
+def test_tests_of_a_lesson_stay_in_one_process(lesson, request, worker_id):
     """pytest 9.2 no longer reads what pytest-xdist 3.8 writes, and says nothing."""
-    assert worker_id == "master" or request.node.nodeid.endswith("@one process")
+    assert worker_id == "master" or request.node.nodeid.endswith(f"@{lesson.path.stem}")

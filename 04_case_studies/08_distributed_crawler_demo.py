@@ -5,7 +5,7 @@
 观看：python tutorial.py trace 4.8（一步步看谁在跑、谁在等）
 需要：Redis、MySQL（没有就先 docker compose up -d，或 python tutorial.py services）
 
-自己看一个工人半路加入（两个终端，或两台能连到同一个 Redis、MySQL 和站点的机器）：
+自己看一个工人 (worker) 半路加入（两个终端，或两台能连到同一个 Redis、MySQL 和站点的机器）：
     python 04_case_studies/08_distributed_crawler_demo.py --latency 2    爬一个很慢的站点
     python 04_case_studies/08_distributed_crawler_demo.py --join 老王    再来一个工人
 
@@ -25,12 +25,12 @@
     存了 ≈60 页时杀掉 1 号，它手里有 ≈4 页没签收
     150 个网址，存了 150 页，重复 0 页，漏掉 0 页
     ── 4. 任务至少送达一次，页面恰好存一次 ──
-    同一个任务同时送达 5 次：存了 1 页，它的 37 个链接各入队 1 次
+    同一个任务同时送达 5 次，给 2 个工人：存了 1 页，它的 37 个链接各入队 1 次
 
 动手试试
     1. 第 1 节加上 3 个、4 个工人：还是来一个快一份吗？从哪里开始不是了，为什么？
-    2. 在 distributed.py 里删掉 consumer_id="0"，第 1 节的第一个网址会怎样？
-    3. 删掉 keep_knocking，再跑第 3 节：停在哪里？为什么？（看 distributed.py 里的 knock）
+    2. 在 distributed.py 里把 xread_count=1 改成 100，第 3 节 1 号死时手里有几页？总共多等了多久？
+    3. 删掉 keep_knocking 里敲门的那一行：哪一节停住了？差哪几页？（看 knock；停住了按 Ctrl-C）
     4. 用 --latency 1 开爬，--join 两个工人，一个按 Ctrl-C，一个 kill -9：最后的页数变了吗？
 """
 
@@ -38,6 +38,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import secrets
 import sys
 import threading
 import time
@@ -74,19 +75,22 @@ LATENCY = 0.05
 
 @contextlib.asynccontextmanager
 async def clean_stores() -> AsyncIterator[Stores]:
-    """空的队列、空的库；离开时都删掉，被杀的上一次留下的也删掉。"""
-    drop = f"DROP DATABASE IF EXISTS {DATABASE}"
-    async with distributed.open_stores(2, database=None) as (redis, admin):
+    """空的队列、空的库；离开时都删掉，被杀的上一次留下的也删掉。一次只许一个人进来。"""
+    async with distributed.open_stores(1, database=None) as (redis, admin):
 
         async def remove() -> None:
+            await redis.delete(PLAN)  # 先撤计划：工人就知道，后面的都是收摊，不是出错
             await ask(admin, "SET sql_notes = 0")  # 没有可删的，不必提醒
-            await ask(admin, drop)
+            await ask(admin, f"DROP DATABASE IF EXISTS {DATABASE}")
             if keys := [key async for key in redis.scan_iter(f"{PREFIX}:*", count=1000)]:
                 await redis.unlink(*keys)
 
+        # 这把锁跟着 admin 的连接走：连接断了就开，kill -9 也留不下它；等 5 秒，是等死者断线
+        if await ask(admin, "SELECT GET_LOCK(%s, 5)", DATABASE) != [(1,)]:
+            raise crawler.CannotCrawl("另一个终端正在跑 4.8：等它跑完再来（想去帮忙，用 --join）")
         await remove()
         try:
-            await ask(admin, f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+            await ask(admin, f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4")
             async with distributed.open_stores(2) as (_, pool):
                 await ask(pool, PAGE_TABLE)
                 yield redis, pool
@@ -110,10 +114,10 @@ async def crew(redis: Redis, size: int) -> AsyncIterator[list[Process]]:
                     start_new_session=True,  # Ctrl-C 只给我们
                 )
             )
-        while await redis.scard(CREW) < size:
+        while await redis.hlen(CREW) < size:
             settings.stop_if_cancelled()
-            if not any(worker.returncode is None for worker in workers):
-                raise RuntimeError("没有一个工人能到岗")
+            if gone(workers):
+                raise crawler.CannotCrawl("有工人没到岗就走了")
             await asyncio.sleep(0.02)
         yield workers
     finally:
@@ -124,8 +128,13 @@ async def crew(redis: Redis, size: int) -> AsyncIterator[list[Process]]:
             await worker.wait()
 
 
+def gone(workers: list[Process]) -> int:
+    return sum(worker.returncode is not None for worker in workers)
+
+
 async def keep_knocking(broker: distributed.OnceBroker) -> None:
     while True:
+        await broker.keep_the_plan()
         await broker.find_task("knock").kiq()
         settings.stop_if_cancelled()
         await asyncio.sleep(0.25)
@@ -138,23 +147,32 @@ async def count(pool: aiomysql.Pool, condition: str = "TRUE") -> int:
 @contextlib.asynccontextmanager
 async def crawling(plan: Plan, size: int, stores: Stores) -> AsyncIterator[list[Process]]:
     """派 size 个工人去爬；爬完才离开。"""
-    redis, pool = stores
+    redis, _ = stores
+    plan = replace(plan, id=secrets.token_hex(4))
     await distributed.publish(redis, plan)
     broker = distributed.open_broker(plan)
     await broker.startup()
     try:
-        async with crew(redis, size) as workers, asyncio.TaskGroup() as group:
-            await kick_page(broker, plan.start, 0)
+        async with asyncio.TaskGroup() as group:
             knocking = group.create_task(keep_knocking(broker))
-            yield workers
-            # 见过的网址，每一个都存好了、链接都发出去了：不会再有新任务
-            while await count(pool, "expanded") < await redis.scard(SEEN):
-                settings.stop_if_cancelled()
-                await asyncio.sleep(0.02)
+            async with crew(redis, size) as workers:
+                await kick_page(broker, plan.start, 0)
+                yield workers
+                await finish(stores, workers)
+                await redis.delete(PLAN)  # 工人看见，就下班了
             knocking.cancel()
-            await redis.delete(PLAN)  # 工人看见，就下班了
     finally:
         await broker.shutdown()
+
+
+async def finish(stores: Stores, workers: list[Process]) -> None:
+    """等见过的网址，每一个都存好了、链接都发出去了：不会再有新任务。没有人做，就不等了。"""
+    redis, pool = stores
+    while (done := await count(pool, "expanded")) < (seen := await redis.scard(SEEN)):
+        settings.stop_if_cancelled()
+        if gone(workers) == len(workers) and not await distributed.anybody_at_work(redis):
+            raise crawler.CannotCrawl(f"工人一个也不剩，{seen} 个网址只爬了 {done} 个，不等了")
+        await asyncio.sleep(0.02)
 
 
 async def crawl(plan: Plan, size: int) -> tuple[int, float]:
@@ -209,16 +227,16 @@ async def deliver_five_times() -> tuple[int, int, int]:
     async with demo_site.serve(LATENCY, odd=False) as home, clean_stores() as stores:
         redis, pool = stores
         plan = replace(LOCAL, start=home)
-        async with crawler.visit(home, plan.options()) as site:
-            worker = distributed.Worker("1 号", plan, redis, pool, site)
-            await worker.broker.startup()
-            try:
-                await asyncio.gather(*(worker.crawl_page(home, 0) for _ in range(5)))
-            finally:
-                await worker.broker.shutdown()
+        async with distributed.visit(plan, redis) as site:
+            workers = [distributed.Worker(f"{n} 号", plan, redis, pool, site) for n in (1, 2)]
+            async with contextlib.AsyncExitStack() as stack:
+                for worker in workers:
+                    await worker.broker.startup()
+                    stack.push_async_callback(worker.broker.shutdown)
+                await asyncio.gather(*(workers[n % 2].crawl_page(home, 0) for n in range(5)))
         stored, links, queued = await count(pool), await redis.scard(SEEN), await redis.xlen(QUEUE)
     each = "各入队 1 次" if links == queued else f"入队 {queued} 次"
-    print(f"同一个任务同时送达 5 次：存了 {stored} 页，它的 {links} 个链接{each}")
+    print(f"同一个任务同时送达 5 次，给 2 个工人：存了 {stored} 页，它的 {links} 个链接{each}")
     return stored, links, queued
 
 
@@ -240,17 +258,29 @@ async def crawl_slowly(latency: float) -> None:
     """爬很久，好让你从别的终端加入；最后看谁存了几页。"""
     async with demo_site.serve(latency, odd=False) as home, clean_stores() as stores:
         plan = replace(LOCAL, start=home, timeout=latency + 10, idle=int(latency * 1000) + 5000)
-        async with crawling(plan, 2, stores):
+        async with asyncio.TaskGroup() as group, crawling(plan, 2, stores):
             print(f"两个工人在爬 {home}。另开终端，再来一个：python {__file__} --join 老王")
+            group.create_task(say_who_comes(stores[0]))
         for worker, pages in await ask(
             stores[1], "SELECT worker, COUNT(*) FROM page GROUP BY worker ORDER BY worker"
         ):
             print(f"{worker}：{pages} 页")
 
 
+async def say_who_comes(redis: Redis) -> None:
+    known = set(await redis.hkeys(CREW))
+    while await redis.exists(PLAN):
+        settings.stop_if_cancelled()
+        here = set(await redis.hkeys(CREW))
+        for name in here ^ known:
+            print(f"{name}{'来' if name in here else '走'}了")
+        known = here
+        await asyncio.sleep(0.1)
+
+
 async def join(name: str) -> None:
     stored = await distributed.join(name)
-    print("没有正在进行的爬取" if stored is None else f"爬完了，{name}存了 {stored} 页")
+    print("没有正在进行的爬取" if stored is None else f"这次爬取结束了，{name}存了 {stored} 页")
 
 
 def leave_at_eof() -> None:
@@ -260,17 +290,32 @@ def leave_at_eof() -> None:
     os._exit(0)
 
 
+def a_name(text: str) -> str:
+    if not (text.isprintable() and 0 < len(text) <= 40):
+        raise ValueError
+    return text
+
+
+def seconds(text: str) -> float:
+    if not 0 <= float(text) <= 60:
+        raise ValueError
+    return float(text)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="4.8 分布式爬虫；不带参数就跑这一课")
-    parser.add_argument("--join", metavar="名字", help="加入正在进行的爬取，当一个工人")
-    parser.add_argument("--latency", type=float, metavar="秒", help="爬一个每页都要等这么久的站点")
+    usage = "只认得 --join 名字（40 个字以内）或 --latency 秒（0 到 60）；-h 看说明"
+    parser.error = lambda _: parser.exit(2, f"没法开始：{usage}\n")
+    role = parser.add_mutually_exclusive_group()
+    role.add_argument("--join", type=a_name, metavar="名字", help="加入正在进行的爬取，当一个工人")
+    role.add_argument("--latency", type=seconds, metavar="秒", help="爬一个每页都要等这么久的站点")
     parser.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.until_eof:
         threading.Thread(target=leave_at_eof, daemon=True).start()
+    work = main
     if arguments.join:
-        settings.run(partial(join, arguments.join))
+        work = partial(join, arguments.join)
     elif arguments.latency is not None:
-        settings.run(partial(crawl_slowly, arguments.latency))
-    else:
-        settings.run(main)
+        work = partial(crawl_slowly, arguments.latency)
+    settings.run(partial(distributed.or_say_why_not, work))

@@ -1,10 +1,10 @@
 """4.8 的工人：每台机器上跑的就是它。一页怎样爬在 crawler.py，这里只管怎样分。
 
-    Redis   任务队列（taskiq 的 Redis Streams）、见过的网址、全体共用的节奏、这次爬取的计划
+    Redis   任务队列（taskiq 的 Redis Streams）、见过的网址、全体共用的节奏、谁在岗、这次爬取的计划
     MySQL   结果，一页一行
 
-任务至少送达一次 (at least once)：工人死了，它手里的任务会再送给别人。所以每一步都做成多做一遍也
-没关系：存页面靠主键，入队靠“没见过才入”。
+任务至少送达一次 (at least once)：工人 (worker) 死了，它手里的任务会再送给别人。所以每一步都做成
+多做一遍也没关系，也就是幂等 (idempotent)：存页面靠主键，入队靠“没见过才入”。
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -27,9 +28,11 @@ from taskiq_redis import RedisStreamBroker
 PREFIX = "asyncio-tutorial:crawl"
 QUEUE, SEEN, TURN, PLAN, CREW = (f"{PREFIX}:{name}" for name in "queue seen turn plan crew".split())
 GROUP = "工人"
+PLAN_LIFE = 15  # 秒；主人没了，没人续，计划到期就撤了，工人也就下班
+REDIS_TIMEOUT = 5  # 秒；一条命令等这么久还没有回答，就当 Redis 断了
 DATABASE = "asyncio_tutorial_crawl"
 Stores = tuple[Redis, aiomysql.Pool]
-PAGE_TABLE = """CREATE TABLE page (
+PAGE_TABLE = """CREATE TABLE IF NOT EXISTS page (
     id CHAR(64) PRIMARY KEY, url TEXT, depth INT, status INT, title TEXT, error TEXT,
     links MEDIUMTEXT, worker VARCHAR(40), expanded BOOL NOT NULL DEFAULT FALSE
 )"""  # id 是网址的 SHA-256：网址太长，当不了主键
@@ -51,13 +54,16 @@ class Plan:
     attempts: int = 3
     at_once: int = 4  # 每个工人同时几页
     idle: int = 30_000  # 毫秒；任务领走这么久还没做完，就再送给别人。要比最慢的一页长
+    id: str = ""  # 一次一个；下一次爬取的计划别的都可能一样
 
     def options(self) -> crawler.Options:
-        """给 crawler.visit：节奏归 Redis 管，它自己不用再等。"""
         return crawler.Options(
-            depth=self.depth, workers=self.at_once, delay=0, timeout=self.timeout,
+            depth=self.depth, workers=self.at_once, delay=self.delay, timeout=self.timeout,
             attempts=self.attempts, backoff=0.05,
         )  # fmt: skip
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
 
 
 # 没见过才登记，登记了就入队：写成一步，死在中间也不会丢掉网址，两个工人同时发现也只入一次
@@ -68,11 +74,12 @@ if redis.call('sadd', KEYS[1], ARGV[1]) == 1 then
 end
 """
 
-# 占下一个出发的时刻，返回还要等几毫秒：Site._wait_for_turn 的那两行，放到大家共用的地方
+# 占下一个出发的时刻，至少在 ARGV[2] 毫秒以后，返回还要等几毫秒；再下一个比它晚 ARGV[1] 毫秒。
+# Site._wait_for_turn 的那两行，放到大家共用的地方；钟也用 Redis 的，各台机器的钟对不齐
 TAKE_TURN = """
 local clock = redis.call('time')
 local now = clock[1] * 1000 + clock[2] / 1000
-local turn = math.max(now, tonumber(redis.call('get', KEYS[1]) or '0'))
+local turn = math.max(now + ARGV[2], tonumber(redis.call('get', KEYS[1]) or '0'))
 redis.call('set', KEYS[1], string.format('%.3f', turn + ARGV[1]), 'PX', 600000)
 return math.ceil(turn - now)
 """
@@ -89,6 +96,10 @@ class OnceBroker(RedisStreamBroker):
         async with Redis(connection_pool=self.connection_pool) as redis:
             await redis.eval(KICK_ONCE, 2, SEEN, QUEUE, once, message.message, self.limit)
 
+    async def keep_the_plan(self) -> None:
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            await redis.expire(PLAN, PLAN_LIFE)
+
 
 def open_broker(plan: Plan, worker: str | None = None) -> OnceBroker:
     broker = OnceBroker(
@@ -96,11 +107,11 @@ def open_broker(plan: Plan, worker: str | None = None) -> OnceBroker:
         queue_name=QUEUE,
         consumer_group_name=GROUP,
         consumer_name=worker,
-        consumer_id="0",  # 默认 "$"：第一个工人来之前入队的任务，谁也收不到
+        consumer_id="0",  # 默认 "$"：建消费组 (consumer group) 之前入队的任务，谁也收不到
         xread_block=200,  # 毫秒；要短于 socket_timeout
         xread_count=1,  # 默认一次领 100 个：活会堆在一个工人手里，他死了就都得等
         idle_timeout=plan.idle,
-        socket_timeout=2,
+        socket_timeout=REDIS_TIMEOUT,
     )
     broker.limit = plan.pages
     # 默认做完就签收，抛了异常也算做完，那一页就丢了；manual：我们说做完了才算
@@ -125,12 +136,41 @@ async def crawl_page(url: str, depth: int, context: Annotated[Context, TaskiqDep
         worker.under_way.discard(task)
 
 
+class SharedSite(crawler.Site):
+    """节奏归 Redis 管的站点：哪个工人的请求，第几次重试，都排同一个队；一个被请走，大家都等。"""
+
+    def __init__(self, site: crawler.Site, redis: Redis) -> None:
+        super().__init__(site.session, site.home, site.options)
+        self.redis, self.asked_to_pause = redis, 0.0
+
+    async def _wait_for_turn(self) -> None:
+        wait = await self.redis.eval(TAKE_TURN, 1, TURN, self.delay * 1000, 0)
+        await asyncio.sleep(wait / 1000)
+
+    def pause(self, seconds: float) -> None:
+        self.asked_to_pause = max(self.asked_to_pause, seconds)
+
+    async def _ask(self, url: str, limit: int) -> crawler.Answer:
+        answer = await super()._ask(url, limit)
+        if seconds := self.asked_to_pause:  # 对方说了“过 N 秒再来”(Retry-After)
+            self.asked_to_pause = 0.0
+            await self.redis.eval(TAKE_TURN, 1, TURN, 0, seconds * 1000)
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def visit(plan: Plan, redis: Redis) -> AsyncIterator[SharedSite]:
+    async with crawler.connect(plan.start, plan.options()) as plain:
+        site = SharedSite(plain, redis)
+        await site.read_robots()
+        yield site
+
+
 class Worker:
     def __init__(
         self, name: str, plan: Plan, redis: Redis, pool: aiomysql.Pool, site: crawler.Site
     ) -> None:
         self.name, self.plan, self.redis, self.pool, self.site = name, plan, redis, pool, site
-        self.interval = max(plan.delay, site.delay) * 1000
         self.stored = 0
         self.finished = asyncio.Event()
         self.under_way: set[asyncio.Task] = set()  # taskiq 不取消自己开的任务：被取消时由我们来
@@ -148,26 +188,23 @@ class Worker:
         await self.broker.startup()
         receiver = Receiver(self.broker, max_async_tasks=self.plan.at_once, run_startup=False)
         try:
-            await self.redis.sadd(CREW, self.name)  # 到岗
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._leave_when_the_plan_is_gone())
+                group.create_task(self._beat_until_the_plan_is_gone())
                 group.create_task(receiver.listen(self.finished)).add_done_callback(
                     lambda _: self.stop()
                 )
-        except Exception as error:
-            self.stop(error)
         finally:
             for task in self.under_way:
                 task.cancel()
             await asyncio.gather(*self.under_way, return_exceptions=True)
             await self.broker.shutdown()
-        # 计划一撤，队列和库也跟着删了；那时读不到队列、存不进库，都不算出错
-        if self.error and await self.redis.exists(PLAN):
+            await self.redis.hdel(CREW, self.name)
+        if self.error:
             raise self.error
-        await self.redis.srem(CREW, self.name)
 
-    async def _leave_when_the_plan_is_gone(self) -> None:
-        while not self.finished.is_set() and await self.redis.exists(PLAN):
+    async def _beat_until_the_plan_is_gone(self) -> None:
+        while not self.finished.is_set() and await is_on(self.redis, self.plan):
+            await self.redis.hincrby(CREW, self.name, 1)  # 心跳 (heartbeat)，头一下就是到岗
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await self.finished.wait()
@@ -178,13 +215,11 @@ class Worker:
         key = hashlib.sha256(url.encode()).hexdigest()
         rows = await ask(self.pool, "SELECT links, expanded FROM page WHERE id = %s", key)
         if not rows:
-            await self._wait_for_turn()
             page = await self.site.fetch(url, depth)
             links = json.dumps(page.links)
             values = (key, url, depth, page.status, page.title, page.error, links, self.name)
-            async with self.pool.acquire() as connection, connection.cursor() as cursor:
-                await cursor.execute(STORE, values)
-                self.stored += cursor.rowcount  # 0：别人抢先存了
+            stored, _ = await execute(self.pool, STORE, *values)
+            self.stored += stored  # 0：别人抢先存了
             rows = [(links, False)]
         [(links, expanded)] = rows
         if not expanded:
@@ -199,28 +234,37 @@ class Worker:
             if not known:
                 await kick_page(self.broker, link, depth)
 
-    async def _wait_for_turn(self) -> None:
-        if self.interval:
-            await asyncio.sleep(await self.redis.eval(TAKE_TURN, 1, TURN, self.interval) / 1000)
-
 
 async def kick_page(broker: AsyncBroker, url: str, depth: int) -> None:
     task = broker.find_task("crawl_page")
     await task.kicker().with_labels(once=url).kiq(url, depth)
 
 
+async def execute(pool: aiomysql.Pool, sql: str, *values: object) -> tuple[int, list[tuple]]:
+    """改了几行、查到哪几行。断了线就再问一次：这里的每一句做两遍也一样。"""
+    for last_try in (False, True):
+        try:
+            async with pool.acquire() as connection, connection.cursor() as cursor:
+                await cursor.execute(sql, values)
+                return cursor.rowcount, list(await cursor.fetchall())
+        except aiomysql.OperationalError:
+            if last_try:
+                raise
+
+
 async def ask(pool: aiomysql.Pool, sql: str, *values: object) -> list[tuple]:
-    async with pool.acquire() as connection, connection.cursor() as cursor:
-        await cursor.execute(sql, values)
-        return list(await cursor.fetchall())
+    return (await execute(pool, sql, *values))[1]
+
+
+def open_redis() -> Redis:
+    return Redis.from_url(settings.redis_url(), decode_responses=True, socket_timeout=REDIS_TIMEOUT)
 
 
 @contextlib.asynccontextmanager
 async def open_stores(connections: int, database: str | None = DATABASE) -> AsyncIterator[Stores]:
     """Redis 和 MySQL；离开时都关好。"""
-    redis = Redis.from_url(settings.redis_url(), decode_responses=True, socket_timeout=2)
     options = settings.mysql_options() | ({"db": database} if database else {})
-    async with redis, aiomysql.create_pool(**options, maxsize=connections) as pool:
+    async with open_redis() as redis, aiomysql.create_pool(**options, maxsize=connections) as pool:
         yield redis, pool
 
 
@@ -233,21 +277,47 @@ async def join(name: str) -> int | None:
     """当一名工人，直到这次爬取结束；返回存了几页，没有在爬的就是 None。"""
     logging.getLogger("taskiq").setLevel(logging.ERROR)
     logging.getLogger("taskiq.receiver.receiver").addFilter(_is_no_cancellation)
-    redis = Redis.from_url(settings.redis_url(), decode_responses=True, socket_timeout=2)
-    async with redis:
-        written = await redis.get(PLAN)
-    if written is None:
-        return None
-    plan = Plan(**json.loads(written))
-    async with (
-        open_stores(plan.at_once) as (redis, pool),
-        crawler.visit(plan.start, plan.options()) as site,
-    ):
-        worker = Worker(name, plan, redis, pool, site)
-        await worker.run()
-    return worker.stored
+    worker = None
+    async with open_redis() as redis:
+        if (written := await redis.get(PLAN)) is None:
+            return None
+        plan = Plan(**json.loads(written))
+        try:
+            async with open_stores(plan.at_once) as stores, visit(plan, redis) as site:
+                worker = Worker(name, plan, *stores, site)
+                await worker.run()
+        except Exception:
+            # 计划一撤，队列、库、站点也跟着没了；那时读不到、存不进，都不算出错
+            if await is_on(redis, plan):
+                raise
+    return worker.stored if worker else 0
 
 
 async def publish(redis: Redis, plan: Plan) -> None:
     """写下计划：从这时起工人可以来，撤掉它工人就走。"""
-    await redis.set(PLAN, json.dumps(asdict(plan)))
+    await redis.set(PLAN, plan.text(), ex=PLAN_LIFE)
+
+
+async def is_on(redis: Redis, plan: Plan) -> bool:
+    return await redis.get(PLAN) == plan.text()
+
+
+async def anybody_at_work(redis: Redis) -> bool:
+    """还有人的心跳数在变吗？看变没变，不看几点几分：各台机器的钟对不齐。"""
+    before = await redis.hgetall(CREW)
+    await asyncio.sleep(3)
+    return await redis.hgetall(CREW) != before
+
+
+async def or_say_why_not(work: Callable[[], Awaitable[None]]) -> None:
+    """做 work；爬不成 (CannotCrawl) 就只说一句为什么，退出码 2。"""
+    problem = None
+    try:
+        await work()
+    except* crawler.CannotCrawl as problems:
+        problem = problems
+    while isinstance(problem, ExceptionGroup):
+        problem = problem.exceptions[0]
+    if problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)

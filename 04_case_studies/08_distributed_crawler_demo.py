@@ -29,8 +29,8 @@
 
 动手试试
     1. 第 1 节加上 3 个、4 个工人：还是来一个快一份吗？从哪里开始不是了，为什么？
-    2. 在 distributed.py 里把 xread_count=1 改成 100，第 3 节 1 号死时手里有几页？总共多等了多久？
-    3. 删掉 keep_knocking 里敲门的那一行：哪一节停住了？差哪几页？（看 knock；停住了按 Ctrl-C）
+    2. 在 distributed.py 的 listen 里把两个 count=1 改成 100：第 3 节 1 号死时手里有几页？为什么？
+    3. 在 listen 里把 self.idle_timeout 改成 10**9：第 3 节停在哪里？差哪几页？（按 Ctrl-C 离开）
     4. 用 --latency 1 开爬，--join 两个工人，一个按 Ctrl-C，一个 kill -9：最后的页数变了吗？
 """
 
@@ -133,9 +133,9 @@ def gone(workers: list[Process]) -> int:
 
 
 async def keep_knocking(broker: distributed.OnceBroker) -> None:
+    """隔一会儿说一声“我还在”：我们若被 kill -9，计划到期就撤了，别处来的工人不会白等。"""
     while True:
         await broker.keep_the_plan()
-        await broker.find_task("knock").kiq()
         settings.stop_if_cancelled()
         await asyncio.sleep(0.25)
 

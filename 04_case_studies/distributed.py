@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -21,7 +21,7 @@ import aiomysql
 import crawler
 import settings
 from redis.asyncio import Redis
-from taskiq import AsyncBroker, BrokerMessage, Context, TaskiqDepends
+from taskiq import AckableMessage, AsyncBroker, BrokerMessage, Context, TaskiqDepends
 from taskiq.receiver import Receiver
 from taskiq_redis import RedisStreamBroker
 
@@ -75,26 +75,48 @@ end
 """
 
 # 占下一个出发的时刻，至少在 ARGV[2] 毫秒以后，返回还要等几毫秒；再下一个比它晚 ARGV[1] 毫秒。
-# Site._wait_for_turn 的那两行，放到大家共用的地方；钟也用 Redis 的，各台机器的钟对不齐
+# Site._wait_for_turn 的那两行，放到大家共用的地方；钟也用 Redis 的，各台机器的钟对不齐。
+# 时刻一过，记着它也没用了：键到那时就过期
 TAKE_TURN = """
 local clock = redis.call('time')
 local now = clock[1] * 1000 + clock[2] / 1000
 local turn = math.max(now + ARGV[2], tonumber(redis.call('get', KEYS[1]) or '0'))
-redis.call('set', KEYS[1], string.format('%.3f', turn + ARGV[1]), 'PX', 600000)
+local next = turn + ARGV[1]
+redis.call('set', KEYS[1], string.format('%.3f', next), 'PX', math.ceil(next - now) + 1)
 return math.ceil(turn - now)
 """
 
 
 class OnceBroker(RedisStreamBroker):
-    """taskiq 的经纪人 (broker)，只改一处：带 once 标签的任务，同一个标签只入队一次。"""
+    """taskiq 的经纪人 (broker)，改两处：怎样入队，怎样接手别人没做完的。"""
 
     limit = 0
 
     async def kick(self, message: BrokerMessage) -> None:
+        """带 once 标签的任务，同一个标签只入队一次。"""
         if (once := message.labels.get("once")) is None:
             return await super().kick(message)
         async with Redis(connection_pool=self.connection_pool) as redis:
             await redis.eval(KICK_ONCE, 2, SEEN, QUEUE, once, message.message, self.limit)
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """先接手 (XAUTOCLAIM) 别人领走太久的，没有才要新的；都只要一个，活才不会堆在一个人手里。
+
+        父类收到新任务之后才去接手，还先用脚本上一把锁：没有新任务，剩下的就没人做；正在装脚本时被
+        取消，会丢下一条连接。XAUTOCLAIM 本来就是一步，接手过的重新计时，两个工人抢不到同一个。
+        """
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while True:
+                _, messages, *_ = await redis.xautoclaim(
+                    QUEUE, GROUP, self.consumer_name, self.idle_timeout, count=1
+                )
+                if not messages:
+                    streams = await redis.xreadgroup(
+                        GROUP, self.consumer_name, {QUEUE: ">"}, count=1, block=self.block
+                    )
+                    messages = streams[0][1] if streams else []
+                for id, fields in messages:
+                    yield AckableMessage(data=fields[b"data"], ack=self._ack_generator(id, QUEUE))
 
     async def keep_the_plan(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:
@@ -109,19 +131,13 @@ def open_broker(plan: Plan, worker: str | None = None) -> OnceBroker:
         consumer_name=worker,
         consumer_id="0",  # 默认 "$"：建消费组 (consumer group) 之前入队的任务，谁也收不到
         xread_block=200,  # 毫秒；要短于 socket_timeout
-        xread_count=1,  # 默认一次领 100 个：活会堆在一个工人手里，他死了就都得等
         idle_timeout=plan.idle,
         socket_timeout=REDIS_TIMEOUT,
     )
     broker.limit = plan.pages
     # 默认做完就签收，抛了异常也算做完，那一页就丢了；manual：我们说做完了才算
     broker.register_task(crawl_page, task_name="crawl_page", ack_type="manual")
-    broker.register_task(knock, task_name="knock")
     return broker
-
-
-async def knock() -> None:
-    """什么也不做：taskiq-redis 收到新任务之后才去接手别人没做完的，所以要常有人敲门。"""
 
 
 async def crawl_page(url: str, depth: int, context: Annotated[Context, TaskiqDepends()]) -> None:

@@ -9,35 +9,36 @@
     第 2 节，问的人等了 0.2 秒，断开连接走了。余票服务那条要 1 秒的查询，会停下来吗？
 
 预期输出
-    ── 1. 扇出：一起问，一个 trace id 串起三个进程 ──
+    ── 1. 扇出 (fan-out)：一起问，一个 trace id 串起三个进程 ──
     {'时刻': '08:15', '余票': 7}: 两个下游各 0.1 秒，一起问 ≈0.13 秒
       甲 | timetable: GET /trains/G7 200
       甲 | seats: GET /seats/G7 200
       甲 | gateway: GET /trips/G7 200
-    ── 2. 截止时间要往下传，否则下游替没人要的请求白干 ──
+    ── 2. 截止时间 (deadline) 要往下传，否则下游替没人要的请求白干 ──
     不传截止时间: 问的人 0.2 秒就走了，余票服务照样查完 1 次，没人要
     传了截止时间: 余票服务到点自己停手，504，查完 0 次
-    经过网关，一共 0.8 秒: {'时刻': '08:15', '余票': None}（留两成时间降级）
+    经过网关，一共 0.8 秒: {'时刻': '08:15', '余票': None}（留两成时间降级 (degrade)）
     ── 3. 只重试做两遍也没事的，而且要有预算 ──
     GET 余票: 503 → 503 → 200，旅客看到 {'时刻': '08:15', '余票': 7}
+    GET 没有的车次: 旅客看到 404，时刻服务被问 1 次：问错了，它又没坏
     POST 订票: 不知道订上没有: HTTP 503；其实订上了，共 1 张；再发就是两张，除非带幂等键
     全坏时 100 个请求: 每次都重试，敲门 300 次；有预算，敲门 119 次
-    ── 4. 舱壁：一个下游慢下来，只淹它那一舱 ──
+    ── 4. 舱壁 (bulkhead)：一个下游慢下来，只淹它那一舱 ──
     12 位旅客一起问: 余票服务里只放 4 位，8 位当场降级，开闸后 4 位完整
-    ── 5. 断路器：下游死了又活，旅客个个有答复 ──
+    ── 5. 断路器 (circuit breaker)：下游死了又活，旅客个个有答复 ──
     边问边杀: 余票服务被 SIGKILL，后来在原来的端口重新起来；旅客一直在问
     ≈29 个请求个个有答复: 完整 ≈8，降级 ≈21，5xx 0，挂住 0
     降级的里面 ≈21 个被断路器当场挡下: 断路器 closed → open，最后 half-open → closed
     它倒着的时候，网关 /health 200，/ready 200：下游倒了，重启网关也没用
-    ── 6. 优雅停机：先摘牌，再关门，做完手上的才走 ──
+    ── 6. 优雅退出 (graceful shutdown)：先摘牌，再关门，做完手上的才走 ──
     说了要停: /ready 503，不再派活给它；/health 200，也别杀它
     门关了: 新来的连不上；里面还有一位，进程还在: True
     最后一位: 200；然后网关退出，退出码 0
 
 动手试试
-    1. 把 or_nothing 去掉（直接 app.state.seats.get）：余票服务被杀时，旅客看到什么？
-    2. 把 Breaker 的 threshold 改成 10000：第 5 节里还有谁被“当场挡下”？它会卡在哪一句？
-    3. 把 Downstream 的 limit 改成 1000：第 4 节里余票服务放进了几位？谁在等谁？
+    1. 把 or_nothing 去掉（直接 app.state.seats.get）：第 5 节余票服务被杀时，旅客看到什么？
+    2. 把 Breaker 的 threshold 改成 10000：第 5 节还有谁被“当场挡下”？它等 10 秒，没等到哪句话？
+    3. 把 Downstream 的 limit 改成 1000：第 4 节余票服务放进了几位？谁在等谁？
 """
 
 import argparse
@@ -50,7 +51,15 @@ import aiohttp
 import microservices_platform as platform
 import settings
 from fastapi import FastAPI, HTTPException
-from microservices_downstream import Downstream, Failed, RetryBudget, Unavailable, or_nothing, retry
+from microservices_downstream import (
+    Downstream,
+    Failed,
+    Rejected,
+    RetryBudget,
+    Unavailable,
+    or_nothing,
+    retry,
+)
 from microservices_station import Station, seats, station_opened, timetable
 
 
@@ -67,21 +76,24 @@ def gateway(timetable_url: str, seats_url: str) -> FastAPI:
 
     @app.get("/trips/{train}")
     async def trip(train: str) -> dict[str, object]:
-        """扇出 (fan-out)：时刻非有不可，余票可以没有。"""
+        """时刻非有不可，余票可以没有。"""
         try:
             async with asyncio.TaskGroup() as group:
-                time = group.create_task(app.state.timetable.get(f"/trains/{train}"))
-                seats = group.create_task(or_nothing(app.state.seats.get(f"/seats/{train}")))
+                time = group.create_task(app.state.timetable.get("trains", train))
+                seats = group.create_task(or_nothing(app.state.seats.get("seats", train)))
         except* Unavailable as errors:
-            reason = str(errors.exceptions[0])
+            problem = errors.exceptions[0]
         else:
             return {"时刻": time.result(), "余票": seats.result()}
-        raise HTTPException(503, reason, {"Retry-After": "1"})
+        if isinstance(problem, Rejected):  # 没有这趟车：旅客问错了，不是谁坏了
+            raise HTTPException(problem.status, str(problem))
+        raise HTTPException(503, str(problem), {"Retry-After": "1"})
 
     @app.post("/orders/{train}")
     async def order(train: str) -> object:
+        """没有幂等键 (idempotency key)，做两遍就是两张票：只问一次。"""
         try:
-            return await app.state.seats.once("POST", f"/orders/{train}")
+            return await app.state.seats.once("POST", "orders", train)
         except Unavailable as error:
             raise HTTPException(503, f"不知道订上没有: {error}") from error
 
@@ -114,14 +126,19 @@ async def pass_the_deadline_on(station: Station) -> tuple[int, int, list[str]]:
     print(f"传了截止时间: 余票服务到点自己停手，{status}，查完 {lines.count('查完了')} 次")
     _, answer = await station.ask("K9", "经网关", budget=800)
     lines += await station.seen("seats", "经网关")
-    print(f"经过网关，一共 0.8 秒: {answer}（留两成时间降级）")
+    print(f"经过网关，一共 0.8 秒: {answer}（留两成时间降级 (degrade)）")
     return len(wasted), status, [*lines, str(answer)]
 
 
-async def retry_only_what_is_safe(station: Station) -> tuple[list[str], list[str], dict[bool, int]]:
+async def retry_only_what_is_safe(
+    station: Station,
+) -> tuple[list[str], list[str], list[str], dict[bool, int]]:
     _, answer = await station.ask("D5", "重试")
     tries = [line.split()[-1] for line in await station.seen("seats", "重试", 3)]
     print(f"GET 余票: {' → '.join(tries)}，旅客看到 {answer}")
+    status, _ = await station.ask("X0", "没有")
+    missing = await station.seen("timetable", "没有")
+    print(f"GET 没有的车次: 旅客看到 {status}，时刻服务被问 {len(missing)} 次：问错了，它又没坏")
     order = f"{station.door}/orders/D6"
     async with station.session.post(order, headers={"x-trace-id": "订票"}) as response:
         detail = (await response.json())["detail"]
@@ -139,7 +156,7 @@ async def retry_only_what_is_safe(station: Station) -> tuple[list[str], list[str
             with contextlib.suppress(Failed):
                 await retry(always_fails, budget, backoff=0)
     print(f"全坏时 100 个请求: 每次都重试，敲门 {knocks[False]} 次；有预算，敲门 {knocks[True]} 次")
-    return tries, booked, knocks
+    return tries, missing, booked, knocks
 
 
 async def keep_the_slow_one_in_its_cabin(station: Station) -> tuple[int, int, int]:
@@ -153,8 +170,8 @@ async def keep_the_slow_one_in_its_cabin(station: Station) -> tuple[int, int, in
         inside = await station.seen("seats", "舱壁", 4, text="等开闸")
         await station.open_gate()
         late = [await next(answers) for _ in range(4)]
-    degraded = sum(answer["余票"] is None for _, answer in early)
-    full = sum(answer["余票"] is not None for _, answer in late)
+    degraded = sum(answer.get("余票") is None for _, answer in early)
+    full = sum(answer.get("余票") is not None for _, answer in late)
     print(f"12 位旅客一起问: 余票服务里只放 {len(inside)} 位，{degraded} 位当场降级", end="，")
     print(f"开闸后 {full} 位完整")
     return len(inside), degraded, full
@@ -167,7 +184,7 @@ async def survive_a_kill(station: Station) -> tuple[dict[str, int], list[str], l
     async def keep_asking() -> None:
         while not stop.is_set():
             try:
-                async with asyncio.timeout(8):
+                async with asyncio.timeout(15):
                     status, answer = await station.ask("G7", "杀")
             except TimeoutError:
                 counts["挂住"] += 1
@@ -202,7 +219,7 @@ async def survive_a_kill(station: Station) -> tuple[dict[str, int], list[str], l
 
 
 async def finish_before_leaving(station: Station) -> tuple[list[int], bool, int, int]:
-    """优雅停机 (graceful shutdown)：先说不再接活，再关门，做完手上的，才走。"""
+    """先说不再接活，再关门，做完手上的，才走。"""
     guest = asyncio.create_task(station.ask("Z1", "最后"))
     try:
         await station.seen("seats", "最后", text="等开闸")
@@ -228,12 +245,12 @@ async def finish_before_leaving(station: Station) -> tuple[list[int], bool, int,
 
 
 SECTIONS = {
-    "1. 扇出：一起问，一个 trace id 串起三个进程": trace_through_all,
-    "2. 截止时间要往下传，否则下游替没人要的请求白干": pass_the_deadline_on,
+    "1. 扇出 (fan-out)：一起问，一个 trace id 串起三个进程": trace_through_all,
+    "2. 截止时间 (deadline) 要往下传，否则下游替没人要的请求白干": pass_the_deadline_on,
     "3. 只重试做两遍也没事的，而且要有预算": retry_only_what_is_safe,
-    "4. 舱壁：一个下游慢下来，只淹它那一舱": keep_the_slow_one_in_its_cabin,
-    "5. 断路器：下游死了又活，旅客个个有答复": survive_a_kill,
-    "6. 优雅停机：先摘牌，再关门，做完手上的才走": finish_before_leaving,
+    "4. 舱壁 (bulkhead)：一个下游慢下来，只淹它那一舱": keep_the_slow_one_in_its_cabin,
+    "5. 断路器 (circuit breaker)：下游死了又活，旅客个个有答复": survive_a_kill,
+    "6. 优雅退出 (graceful shutdown)：先摘牌，再关门，做完手上的才走": finish_before_leaving,
 }
 
 

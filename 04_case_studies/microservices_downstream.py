@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import microservices_platform as platform
@@ -23,6 +24,18 @@ class Failed(Unavailable):
 
 class Refused(Unavailable):
     """我们自己没去问：断路器开着，或者舱满了；马上再问也一样。"""
+
+
+class TooLate(Unavailable):
+    """没赶上我们给的时间：是我们急，不能算它坏，再问也来不及。"""
+
+
+class Rejected(Unavailable):
+    """它好好的，说我们问得不对 (4xx)：再问也一样，也不能算它坏。"""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
 
 
 class Breaker:
@@ -48,8 +61,10 @@ class Breaker:
             raise Refused("断路器开着")
         try:
             yield
-        except BaseException:  # 也包括取消：试探的人半路走了，不能永远停在 half-open
-            self.failures += 1
+        except BaseException as error:
+            # 只有 Failed 算它坏；问的人没耐心，走了 (TooLate、CancelledError)，不算。
+            # 可试探的人走了，也不能永远停在 half-open
+            self.failures += isinstance(error, Failed)
             if self.state == "half-open" or self.failures == self.threshold:
                 self.opened = now()
                 self.move("open")
@@ -90,12 +105,15 @@ async def retry(ask: Callable[[], Awaitable[T]], budget: RetryBudget, backoff: f
 class Downstream:
     """网关眼里的一个下游：自己的舱、自己的断路器、自己的重试预算，谁也不拖累谁。"""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, limit: int = 4) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, limit: int = 4, patience: float = 5
+    ) -> None:
         self.session, self.url = session, url
+        self.patience = patience  # 秒；它这么久还不答，就是它坏了，不管问的人还剩多少时间
         self.cabin = asyncio.Semaphore(limit)  # 舱壁 (bulkhead)：它慢下来，最多占住 limit 个请求
         self.breaker, self.budget = Breaker(), RetryBudget()
 
-    async def get(self, path: str) -> object:
+    async def get(self, *path: str) -> object:
         # 留两成时间给自己：下游超时了，还来得及降级。
         # 这里是 TaskGroup 的子任务，改的是它自己的 context，兄弟们看不见
         left = platform.time_left() * 0.8
@@ -105,21 +123,31 @@ class Downstream:
         async with self.cabin:
             try:
                 async with asyncio.timeout(left):
-                    return await retry(lambda: self.once("GET", path), self.budget)
+                    return await retry(lambda: self.once("GET", *path), self.budget)
             except TimeoutError:
-                raise Failed("超时") from None
+                raise TooLate("超时") from None
 
-    async def once(self, method: str, path: str) -> object:
+    async def once(self, method: str, *path: str) -> object:
+        # 旅客给的字里可能有 / ? #：每一段都转义 (quote)，才不会问到别的地方去
+        url = "/".join([self.url, *(quote(part, safe="") for part in path)])
         with self.breaker.guard():
             try:
-                async with self.session.request(
-                    method, self.url + path, headers=platform.headers()
-                ) as response:
+                async with (
+                    asyncio.timeout(self.patience),
+                    self.session.request(method, url, headers=platform.headers()) as response,
+                ):
+                    if response.status == 504:  # 它看着我们传的钟，到点停了手
+                        raise TooLate("HTTP 504")
                     if response.status >= 500:
                         raise Failed(f"HTTP {response.status}")
-                    return await response.json()
-            except aiohttp.ClientError as error:
+                    answer = await response.json() if response.status < 400 else None
+            except TimeoutError:
+                raise Failed("不答") from None
+            except (aiohttp.ClientError, ValueError) as error:  # ValueError：答的不是 JSON
                 raise Failed(str(error)) from error
+        if response.status >= 400:
+            raise Rejected(response.status)
+        return answer
 
 
 async def or_nothing(answer: Awaitable[T]) -> T | None:

@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse
 TRACE_HEADER, BUDGET_HEADER = "x-trace-id", "x-budget-ms"
 TRACE: ContextVar[str] = ContextVar("trace", default="-")
 DEADLINE: ContextVar[float] = ContextVar("deadline", default=math.inf)
+DEFAULT_BUDGET, LONGEST_BUDGET = 5_000, 60_000  # 毫秒；没说的按 5 秒：没有期限的请求会占着不走
 
 
 def time_left() -> float:
@@ -29,8 +30,16 @@ def time_left() -> float:
 
 def headers() -> dict[str, str]:
     """传剩下多少毫秒，不传几点几分：两台机器的钟对不齐。"""
-    budget = {} if math.isinf(time_left()) else {BUDGET_HEADER: f"{time_left() * 1000:.0f}"}
-    return {TRACE_HEADER: TRACE.get(), **budget}
+    budget = max(round(min(time_left() * 1000, LONGEST_BUDGET)), 1)
+    return {TRACE_HEADER: TRACE.get(), BUDGET_HEADER: str(budget)}
+
+
+def budget_of(sent: bytes | None) -> int | None:
+    """请求带来的毫秒数；没带就用默认的，不成样子的是 None。"""
+    if sent is None:
+        return DEFAULT_BUDGET
+    budget = int(sent) if sent.isdigit() and len(sent) <= 5 else 0
+    return budget if 0 < budget <= LONGEST_BUDGET else None
 
 
 def log(text: str) -> None:
@@ -50,9 +59,8 @@ class Edge:
             return await self.app(scope, receive, send)
         sent = dict(scope["headers"])
         # uvicorn 给每个请求一个任务，也就给了它自己的 context：set 了不必还原
-        TRACE.set(sent.get(TRACE_HEADER.encode(), b"-").decode())
-        budget = float(sent.get(BUDGET_HEADER.encode(), "inf")) / 1000
-        DEADLINE.set(asyncio.get_running_loop().time() + budget)
+        TRACE.set(sent.get(TRACE_HEADER.encode(), b"-").decode(errors="replace"))
+        budget = budget_of(sent.get(BUDGET_HEADER.encode()))
         status = 0
 
         async def remember(message) -> None:
@@ -60,12 +68,21 @@ class Edge:
             status = message.get("status", status)
             await send(message)
 
+        async def refuse(status: int, why: str) -> None:
+            await JSONResponse({"detail": why}, status)(scope, receive, remember)
+
         try:
-            async with asyncio.timeout(None if math.isinf(budget) else budget):
+            if budget is None:
+                return await refuse(400, f"{BUDGET_HEADER} 要 1 到 {LONGEST_BUDGET} 的整数")
+            DEADLINE.set(asyncio.get_running_loop().time() + budget / 1000)
+            async with asyncio.timeout_at(DEADLINE.get()) as deadline:
                 await self.app(scope, receive, remember)
         except TimeoutError:
-            await JSONResponse({"detail": "超时"}, 504)(scope, receive, remember)
-        log(f"{scope['method']} {scope['path']} {status}")
+            if status or not deadline.expired():
+                raise  # 已经开口答了，或者不是我们的钟响
+            await refuse(504, "超时")
+        finally:
+            log(f"{scope['method']} {scope['path']} {status or 500}")
 
 
 def add_probes(app: FastAPI) -> None:
@@ -89,7 +106,7 @@ async def serve(app: FastAPI, port: int) -> None:
     生产里前者是 preStop 钩子，后者是 SIGTERM（uvicorn 本来就认得）。
     """
     loop = asyncio.get_running_loop()
-    config = uvicorn.Config(app, ws="none", log_config=None, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, ws="none", log_config=None, timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
 
     def obey() -> None:

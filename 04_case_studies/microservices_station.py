@@ -20,6 +20,8 @@ def timetable() -> FastAPI:
 
     @app.get("/trains/{train}")
     async def train(train: str) -> str:
+        if train == "X0":
+            raise HTTPException(404, "没有这趟车")
         await asyncio.sleep(0.1)
         return "08:15"
 
@@ -76,7 +78,7 @@ class Station:
     def door(self) -> str:
         return self.services["gateway"].url
 
-    async def ask(self, train: str, trace: str = "-", budget: int = 5000) -> tuple[int, dict]:
+    async def ask(self, train: str, trace: str = "-", budget: int = 10_000) -> tuple[int, dict]:
         headers = {platform.TRACE_HEADER: trace, platform.BUDGET_HEADER: str(budget)}
         async with self.session.get(f"{self.door}/trips/{train}", headers=headers) as response:
             return response.status, await response.json()

@@ -2,11 +2,16 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+from urllib.parse import quote
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from yarl import URL
 
 pytestmark = pytest.mark.asyncio
 
@@ -43,8 +48,9 @@ async def test_a_callee_stops_at_the_deadline_it_was_told(lesson, station):
 
 
 async def test_get_is_retried_and_post_is_not(lesson, station):
-    tries, booked, knocks = await lesson.retry_only_what_is_safe(station)
+    tries, missing, booked, knocks = await lesson.retry_only_what_is_safe(station)
     assert tries == ["503", "503", "200"]
+    assert missing == ["GET /trains/X0 404"]
     assert booked == ["订上了，共 1 张"]
     assert station.services["seats"].traced("订票") == [*booked, "POST /orders/D6 503"]
     assert knocks == {False: 300, True: 119}
@@ -62,6 +68,71 @@ async def test_every_request_is_answered_while_a_service_dies_and_returns(lesson
     assert moves[-1] == "断路器 half-open → closed"
     assert probes == [200, 200]
     assert "5xx 0，挂住 0" in capsys.readouterr().out
+
+
+async def test_what_callers_got_wrong_is_told_to_them_and_trips_no_breaker(station):
+    for _ in range(6):  # a breaker opens at the fifth
+        status, answer = await station.ask("X0", "错")
+        assert (status, answer["detail"]) == (404, "HTTP 404")
+    assert (await station.ask("G7", "错"))[0] == 200
+
+
+async def test_callers_who_run_out_of_time_trip_no_breaker(station):
+    for _ in range(6):
+        status, answer = await station.ask("K9", "急", budget=300)
+        assert status == 504 or answer["余票"] is None
+    assert not [
+        line for line in station.services["gateway"].traced("急") if "closed → open" in line
+    ]
+
+
+async def test_a_strange_train_is_asked_for_as_it_is(station):
+    for train in ("G7?x=1", "G7#x", "%2e%2e", "东风 1 号"):
+        url = URL(f"{station.door}/trips/{quote(train, safe='')}", encoded=True)
+        async with station.session.get(url, headers={"x-trace-id": train}) as response:
+            assert response.status == 200
+        assert await station.seen("timetable", train) == [f"GET /trains/{train} 200"]
+
+
+async def test_a_budget_that_is_none_is_refused_and_logged(station):
+    url = f"{station.services['timetable'].url}/trains/G7"
+    for budget in ("", "abc", "0", "-5", "nan", "1e3", "60001", "9" * 400):
+        headers = {"x-trace-id": f"坏{budget}", "x-budget-ms": budget}
+        async with station.session.get(url, headers=headers) as response:
+            assert response.status == 400
+            assert "x-budget-ms" in (await response.json())["detail"]
+        assert await station.seen("timetable", f"坏{budget}") == ["GET /trains/G7 400"]
+
+
+async def test_who_says_no_budget_gets_the_default(downstream):
+    platform = downstream.platform
+    assert platform.budget_of(None) == platform.DEFAULT_BUDGET
+    assert platform.budget_of(b"60000") == 60_000
+
+
+async def test_a_budget_passed_on_is_always_a_good_one(downstream):
+    platform = downstream.platform
+    for left in (-1, 0, 0.2, 1e9, float("inf")):
+        platform.DEADLINE.set(asyncio.get_running_loop().time() + left)
+        sent = platform.headers()[platform.BUDGET_HEADER]
+        assert platform.budget_of(sent.encode()) == int(sent)
+
+
+async def test_a_request_that_fails_or_is_cancelled_is_logged_too(downstream, monkeypatch):
+    said = []
+    monkeypatch.setattr(downstream.platform, "log", said.append)
+
+    async def serve(error):
+        async def app(scope, receive, send):
+            raise error
+
+        scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+        with pytest.raises(type(error)):
+            await downstream.platform.Edge(app)(scope, None, None)
+
+    for error in (ZeroDivisionError(), asyncio.CancelledError(), TimeoutError()):
+        await serve(error)
+    assert said == ["GET /x 500"] * 3
 
 
 async def test_without_what_it_cannot_do_without_the_gateway_says_503_at_once(station):
@@ -107,6 +178,65 @@ async def test_a_cancelled_probe_opens_the_breaker_again(downstream):
         assert breaker.state == "half-open"
         raise asyncio.CancelledError
     assert breaker.state == "open"
+
+
+async def test_only_what_it_did_wrong_counts_against_it(downstream):
+    breaker = downstream.Breaker(threshold=1)
+    for error in (downstream.TooLate(), downstream.Refused(), asyncio.CancelledError()):
+        with pytest.raises(type(error)), breaker.guard():
+            raise error
+    assert (breaker.state, breaker.failures) == ("closed", 0)
+
+
+@pytest_asyncio.fixture
+async def callee():
+    """Answers /hang never, /404 and the like with that status, /text with what is not JSON."""
+
+    async def answer(request):
+        if request.path == "/hang":
+            await asyncio.Event().wait()
+        if request.path == "/text":
+            return web.Response(text="<p>", content_type="application/json")
+        return web.json_response("data", status=int(request.path[1:]))
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, door).start()
+            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "counts"),
+    [
+        ("hang", "Failed", 1),
+        ("text", "Failed", 1),
+        ("500", "Failed", 1),
+        ("504", "TooLate", 0),
+        ("404", "Rejected", 0),
+    ],
+)
+async def test_what_a_callee_says_becomes_one_of_our_words(downstream, callee, path, error, counts):
+    downstream.platform.DEADLINE.set(float("inf"))
+    async with aiohttp.ClientSession() as session:
+        asked = downstream.Downstream(session, callee, patience=0.05 if path == "hang" else 30)
+        with pytest.raises(downstream.Unavailable) as caught:
+            await asked.once("GET", path)
+        assert (type(caught.value).__name__, asked.breaker.failures) == (error, counts)
+
+
+async def test_an_impatient_caller_leaves_a_slow_callee_in_good_name(downstream, callee):
+    downstream.platform.DEADLINE.set(asyncio.get_running_loop().time() + 0.05)
+    async with aiohttp.ClientSession() as session:
+        asked = downstream.Downstream(session, callee, patience=30)
+        with pytest.raises(downstream.TooLate):
+            await asked.get("hang")
+        assert asked.breaker.failures == 0
 
 
 async def test_successes_in_between_keep_it_closed(downstream):

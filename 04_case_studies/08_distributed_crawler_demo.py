@@ -140,6 +140,17 @@ async def keep_knocking(broker: distributed.OnceBroker) -> None:
         await asyncio.sleep(0.25)
 
 
+async def say_who_comes(redis: Redis) -> None:
+    known = set(await redis.hkeys(CREW))
+    while True:
+        here = set(await redis.hkeys(CREW))
+        for name in here ^ known:
+            print(f"{name}{'来' if name in here else '走'}了")
+        known = here
+        settings.stop_if_cancelled()
+        await asyncio.sleep(0.1)
+
+
 async def count(pool: aiomysql.Pool, condition: str = "TRUE") -> int:
     return (await ask(pool, f"SELECT COUNT(*) FROM page WHERE {condition}"))[0][0]
 
@@ -153,14 +164,16 @@ async def crawling(plan: Plan, size: int, stores: Stores) -> AsyncIterator[list[
     broker = distributed.open_broker(plan)
     await broker.startup()
     try:
-        async with asyncio.TaskGroup() as group:
-            knocking = group.create_task(keep_knocking(broker))
-            async with crew(redis, size) as workers:
-                await kick_page(broker, plan.start, 0)
-                yield workers
-                await finish(stores, workers)
-                await redis.delete(PLAN)  # 工人看见，就下班了
-            knocking.cancel()
+        # 任务组在里面：组里有人失败，取消的是还在爬的我们，不是正在收摊的 crew
+        async with crew(redis, size) as workers, asyncio.TaskGroup() as group:
+            helpers = keep_knocking(broker), say_who_comes(redis)
+            helpers = [group.create_task(helper) for helper in helpers]
+            await kick_page(broker, plan.start, 0)
+            yield workers
+            await finish(stores, workers)
+            for helper in helpers:
+                helper.cancel()
+            await redis.delete(PLAN)  # 工人看见，就下班了
     finally:
         await broker.shutdown()
 
@@ -258,24 +271,12 @@ async def crawl_slowly(latency: float) -> None:
     """爬很久，好让你从别的终端加入；最后看谁存了几页。"""
     async with demo_site.serve(latency, odd=False) as home, clean_stores() as stores:
         plan = replace(LOCAL, start=home, timeout=latency + 10, idle=int(latency * 1000) + 5000)
-        async with asyncio.TaskGroup() as group, crawling(plan, 2, stores):
+        async with crawling(plan, 2, stores):
             print(f"两个工人在爬 {home}。另开终端，再来一个：python {__file__} --join 老王")
-            group.create_task(say_who_comes(stores[0]))
         for worker, pages in await ask(
             stores[1], "SELECT worker, COUNT(*) FROM page GROUP BY worker ORDER BY worker"
         ):
             print(f"{worker}：{pages} 页")
-
-
-async def say_who_comes(redis: Redis) -> None:
-    known = set(await redis.hkeys(CREW))
-    while await redis.exists(PLAN):
-        settings.stop_if_cancelled()
-        here = set(await redis.hkeys(CREW))
-        for name in here ^ known:
-            print(f"{name}{'来' if name in here else '走'}了")
-        known = here
-        await asyncio.sleep(0.1)
 
 
 async def join(name: str) -> None:

@@ -310,8 +310,8 @@ async def join(name: str) -> int | None:
 
 
 async def publish(redis: Redis, plan: Plan) -> None:
-    """写下计划：从这时起工人可以来，撤掉它工人就走。"""
-    await redis.set(PLAN, plan.text(), ex=PLAN_LIFE)
+    """写下计划：从这时起工人可以来，撤掉它工人就走。头一次长些：工人起床要时间。"""
+    await redis.set(PLAN, plan.text(), ex=4 * PLAN_LIFE)
 
 
 async def is_on(redis: Redis, plan: Plan) -> bool:

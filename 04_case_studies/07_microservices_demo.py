@@ -38,7 +38,7 @@
 动手试试
     1. 把 or_nothing 去掉（直接 app.state.seats.get）：第 5 节余票服务被杀时，旅客看到什么？
     2. 把 Breaker 的 threshold 改成 10000：第 5 节还有谁被“当场挡下”？它等 10 秒，没等到哪句话？
-    3. 把 Downstream 的 limit 改成 1000：第 4 节余票服务放进了几位？谁在等谁？
+    3. 把 Downstream 的 limit 改成 1000：第 4 节余票服务放进了几次（重试也算）？谁在等谁？
 """
 
 import argparse
@@ -206,7 +206,7 @@ async def survive_a_kill(station: Station) -> tuple[dict[str, int], list[str], l
         await station.seen("seats", "杀", 3)
         stop.set()
     moves = await station.seen("gateway", "杀", text="断路器")
-    refused = await station.seen("gateway", "杀", text="断路器开着")
+    refused = await station.seen("gateway", "杀", 0, text="断路器开着")
     moves = [move for move in moves if "→" in move]
     total, full, degraded = sum(counts.values()), counts["完整"], counts["降级"]
     print("边问边杀: 余票服务被 SIGKILL，后来在原来的端口重新起来；旅客一直在问")

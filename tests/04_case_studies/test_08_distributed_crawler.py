@@ -235,10 +235,35 @@ async def test_a_plan_that_nobody_renews_ends_and_its_workers_leave(lesson, dist
 async def test_a_worker_leaves_when_the_next_crawl_has_begun(lesson, distributed, town):
     async with lesson.clean_stores() as (redis, _):
         await distributed.publish(redis, plan := replace(lesson.LOCAL, start=town.home, id="1"))
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.timeout(50), asyncio.TaskGroup() as group:  # the plan lives longer
             group.create_task(distributed.join("甲"))
             await until(lambda: redis.hexists(lesson.CREW, "甲"))
             await distributed.publish(redis, replace(plan, id="2"))
+
+
+async def test_the_plan_goes_before_the_database(lesson, distributed):
+    """While somebody reads from a table, its database cannot be dropped."""
+    ready, leave = asyncio.Event(), asyncio.Event()
+
+    async def come_and_go():
+        async with lesson.clean_stores() as (redis, _):
+            await distributed.publish(redis, lesson.LOCAL)
+            ready.set()
+            await leave.wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(come_and_go())
+        await ready.wait()
+        async with distributed.open_stores(1) as (redis, pool), pool.acquire() as reading:
+            await reading.begin()
+            await reading.query("SELECT * FROM page")
+            leave.set()
+
+            async def the_plan_is_gone():
+                return not await redis.exists(lesson.PLAN)
+
+            await until(the_plan_is_gone)
+            await reading.rollback()
 
 
 async def test_a_crawl_whose_workers_all_die_ends_with_one_sentence(

@@ -107,6 +107,7 @@ class OnceBroker(RedisStreamBroker):
         """
         async with Redis(connection_pool=self.connection_pool) as redis:
             while True:
+                settings.stop_if_cancelled()  # taskiq 收工时取消它；redis 可能把取消吞了
                 _, messages, *_ = await redis.xautoclaim(
                     QUEUE, GROUP, self.consumer_name, self.idle_timeout, count=1
                 )

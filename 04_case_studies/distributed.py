@@ -15,7 +15,7 @@ import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import aiomysql
 import crawler
@@ -167,8 +167,8 @@ class SharedSite(crawler.Site):
     def pause(self, seconds: float) -> None:
         self.asked_to_pause = max(self.asked_to_pause, seconds)
 
-    async def _ask(self, url: str, limit: int) -> crawler.Answer:
-        answer = await super()._ask(url, limit)
+    async def _ask(self, *request: Any) -> crawler.Answer:
+        answer = await super()._ask(*request)
         if seconds := self.asked_to_pause:  # 对方说了“过 N 秒再来”(Retry-After)
             self.asked_to_pause = 0.0
             await self.redis.eval(TAKE_TURN, 1, TURN, 0, seconds * 1000)

@@ -54,6 +54,41 @@ def interrupted(script, *arguments, at: str, after: float = 0.02, **variables: s
     )
 
 
+# A case study, but the first call of the function that is named waits until it hears a line.
+WAITS_AT = """
+import importlib, sys
+import settings
+lesson, name = importlib.import_module(sys.argv[1]), sys.argv[2]
+function = getattr(lesson, name)
+
+def wait_first(*args, **options):
+    setattr(lesson, name, function)
+    print("waiting", flush=True)
+    sys.stdin.readline()
+    return function(*args, **options)
+
+setattr(lesson, name, wait_first)
+settings.run(lesson.main)
+"""
+
+
+@contextlib.contextmanager
+def waiting_at(lesson, function: str, **variables: str) -> Iterator[subprocess.Popen]:
+    """A case study, stopped where it first calls one of its functions; a line sends it on."""
+    path = Path(lesson)
+    with started(
+        [sys.executable, "-W", "error", "-c", WAITS_AT, path.stem, function],
+        cwd=path.parent,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert "waiting\n" in iter(process.stdout.readline, "")
+        yield process
+
+
 def press_ctrl_c(process, *, group: bool = False) -> None:
     """SIGINT to a process that waits (or to its group), once the kernel says that it does wait.
 

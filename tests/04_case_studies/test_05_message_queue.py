@@ -258,37 +258,10 @@ async def test_ctrl_c_in_any_section_stops_it(redis, section):
     assert f"── {section}." in ran.stdout
 
 
-# The lesson, but the first call of the function that is named waits until it hears a line.
-WAITS_AT = """
-import importlib, sys
-import settings
-lesson, name = importlib.import_module("05_message_queue_demo"), sys.argv[1]
-function = getattr(lesson, name)
-
-def wait_first(*args, **options):
-    setattr(lesson, name, function)
-    print("waiting", flush=True)
-    sys.stdin.readline()
-    return function(*args, **options)
-
-setattr(lesson, name, wait_first)
-settings.run(lesson.main)
-"""
-
-
 @pytest.mark.parametrize("at", ["another_process", "cook_one", "work"])
 async def test_a_redis_that_dies_in_the_middle_is_one_paragraph(available, at):
     with available(), services.mortal_redis() as server:
-        with processes.started(
-            [sys.executable, "-W", "error", "-c", WAITS_AT, at],
-            cwd=SCRIPT.parent,
-            env={**os.environ, "REDIS_URL": server.url, "PYTHONIOENCODING": "utf-8"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        ) as lesson:
-            assert "waiting\n" in iter(lesson.stdout.readline, "")
+        with processes.waiting_at(SCRIPT, at, REDIS_URL=server.url) as lesson:
             server.kill()
             output, errors = lesson.communicate("go on\n", timeout=30)
     assert lesson.returncode == 2, output

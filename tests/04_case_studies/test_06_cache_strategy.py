@@ -1,10 +1,8 @@
 """Lesson 4.6 on a real Redis and MySQL: how often the database is asked, what is never lost."""
 
 import asyncio
-import contextlib
 import importlib
 import os
-import subprocess
 import sys
 import warnings
 
@@ -13,27 +11,10 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from tests import processes
-from toolbox import catalog, services
+from toolbox import services
 
 pytestmark = pytest.mark.asyncio
 SECTIONS = range(1, 7)
-FOLDER = catalog.ROOT / "04_case_studies"
-# The lesson, but the first call of the function that is named waits until it hears a line.
-WAITS_AT = """
-import importlib, sys
-import settings
-lesson, name = importlib.import_module("06_cache_strategy_demo"), sys.argv[1]
-function = getattr(lesson, name)
-
-def wait_first(*args, **options):
-    setattr(lesson, name, function)
-    print("waiting", flush=True)
-    sys.stdin.readline()
-    return function(*args, **options)
-
-setattr(lesson, name, wait_first)
-settings.run(lesson.main)
-"""
 
 
 @pytest.fixture
@@ -258,7 +239,7 @@ async def test_ctrl_c_while_the_database_is_made_leaves_none(
 
 async def test_the_database_of_a_killed_run_is_swept(lesson, cache_shop):
     before = await databases(cache_shop)
-    with waiting_at("read") as killed:
+    with processes.waiting_at(lesson.__file__, "read") as killed:
         [left] = await databases(cache_shop) - before
         async with lesson.shop_opened():
             assert left in await databases(cache_shop)  # it is alive
@@ -290,27 +271,11 @@ async def test_ctrl_c_in_any_section_stops_it(lesson, section):
     assert f"── {section}." in ran.stdout
 
 
-@contextlib.contextmanager
-def waiting_at(name, **env):
-    """The lesson in a process of its own, stopped where it first calls one of its functions."""
-    with processes.started(
-        [sys.executable, "-W", "error", "-c", WAITS_AT, name],
-        cwd=FOLDER,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **env},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as child:
-        assert "waiting\n" in iter(child.stdout.readline, "")
-        yield child
-
-
 @pytest.mark.parametrize("at", ["read", "read_under_lock", "flush"])
 async def test_a_redis_that_dies_is_one_paragraph(lesson, cache_shop, available, at):
     before = await databases(cache_shop)
     with available(), services.mortal_redis() as server:
-        with waiting_at(at, REDIS_URL=server.url) as child:
+        with processes.waiting_at(lesson.__file__, at, REDIS_URL=server.url) as child:
             server.kill()
             _, errors = child.communicate("go on\n", timeout=30)
     assert child.returncode == 2, errors
@@ -322,7 +287,7 @@ async def test_a_redis_that_dies_is_one_paragraph(lesson, cache_shop, available,
 async def test_a_mysql_that_dies_is_one_paragraph(lesson, available):
     with available(), services.mortal_mysql() as server:
         for at in ("read", "flush"):
-            with waiting_at(at, MYSQL_URL=server.url) as child:
+            with processes.waiting_at(lesson.__file__, at, MYSQL_URL=server.url) as child:
                 server.kill()
                 _, errors = child.communicate("go on\n", timeout=30)
             assert child.returncode == 2, errors

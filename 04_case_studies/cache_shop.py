@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 
 import aiomysql
 import settings
-from own_database import own_database
+from own_database import in_time, own_database
 from redis.asyncio import BlockingConnectionPool, Redis
 
 DATABASES = "asyncio_tutorial_cache"  # 每次运行一个库，名字以它开头
@@ -17,18 +17,8 @@ PATIENCE = 8  # 秒；比 Redis 的 socket_timeout 长：事务里也问 Redis�
 
 
 @contextlib.asynccontextmanager
-async def patience() -> AsyncIterator[None]:
-    """太久没有回音就当 MySQL 断了，不会等到永远。"""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield
-    except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, f"{PATIENCE} 秒没有回音") from error
-
-
-@contextlib.asynccontextmanager
 async def transaction(pool: aiomysql.Pool) -> AsyncIterator[aiomysql.Cursor]:
-    async with patience(), pool.acquire() as conn, conn.cursor() as cursor:
+    async with in_time(PATIENCE), pool.acquire() as conn, conn.cursor() as cursor:
         await conn.begin()
         yield cursor
         await conn.commit()  # 半路出错，连接还给池子时会被关掉，服务器就撤销

@@ -20,7 +20,7 @@ AND COALESCE(IS_USED_LOCK(schema_name), CONNECTION_ID()) = CONNECTION_ID()"""
 
 async def administer(statement: str) -> None:
     """在一条不选库、不占池子的连接上执行一句管理语句。"""
-    async with _in_time():
+    async with in_time():
         conn = await _connect()
         with contextlib.closing(conn):
             await _ask(conn, statement)
@@ -29,10 +29,10 @@ async def administer(statement: str) -> None:
 @contextlib.asynccontextmanager
 async def own_database(name: str, family: str) -> AsyncIterator[None]:
     """库 name 只在 async with 里存在，Ctrl-C 和出错也会删掉；同族的名字都以 family 开头。"""
-    async with _in_time():
+    async with in_time():
         owner = await _connect()
     with contextlib.closing(owner):
-        async with _in_time():
+        async with in_time():
             await _ask(owner, "SELECT GET_LOCK(%s, 0)", name)
             strays = await _ask(owner, STRAYS, f"{family}%")
         for (stray,) in strays:  # 库名不能当参数，只拼自己的常量和服务器给的名字
@@ -55,10 +55,10 @@ async def _ask(conn: aiomysql.Connection, sql: str, *args: object) -> tuple[tupl
 
 
 @contextlib.asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
+async def in_time(seconds: float = 5) -> AsyncIterator[None]:
     """connect_timeout 只管 TCP 接通；接通后不说话的服务器，没有这个时限就等到永远。"""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise aiomysql.OperationalError(2013, "5 秒没有回音") from error
+        raise aiomysql.OperationalError(2013, f"{seconds} 秒没有回音") from error

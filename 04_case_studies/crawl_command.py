@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import crawler
+import settings
 from crawler_processes import ProcessCrawler
 from web_page import PARSERS, canonical
 
@@ -113,11 +114,9 @@ async def crawl(args: argparse.Namespace) -> None:
     try:
         await _crawl(args)
     except* crawler.CannotCrawl as group:
-        problem = str(group.exceptions[0])
+        problem = str(next(settings.leaves(group)))
     except* OSError as group:  # 没有这个文件夹，磁盘满了；出在某个工人手里，就在 TaskGroup 的里层
-        error = group
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
+        error = next(settings.leaves(group))
         problem = f"读写结果文件出错（{error.strerror or error}），已写下的都还在"
     if problem:
         print(problem, file=sys.stderr)

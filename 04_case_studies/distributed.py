@@ -331,10 +331,8 @@ async def or_say_why_not(work: Callable[[], Awaitable[None]]) -> None:
     problem = None
     try:
         await work()
-    except* crawler.CannotCrawl as problems:
-        problem = problems
-    while isinstance(problem, ExceptionGroup):
-        problem = problem.exceptions[0]
+    except* crawler.CannotCrawl as group:
+        problem = next(settings.leaves(group))
     if problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

@@ -67,7 +67,7 @@ def run(
         print("已中断", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        problems = [explain(leaf) for leaf in _leaves(error)]
+        problems = [explain(leaf) for leaf in leaves(error)]
         if None in problems:
             raise  # 程序自己的错，traceback 才有用
         print(problems[0], file=sys.stderr)
@@ -82,6 +82,15 @@ async def all_at_once(*work: Coroutine) -> list:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each) for each in work]
     return [task.result() for task in tasks]
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """TaskGroup 会把异常包成（层层的）ExceptionGroup。"""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
 
 
 def stop_if_cancelled() -> None:
@@ -178,12 +187,3 @@ def _where(variable: str) -> str:
     url = urlsplit(os.environ.get(variable) or DEFAULTS[variable])
     name = {"REDIS_URL": "Redis", "MYSQL_URL": "MySQL"}[variable]
     return f"{name}（{url.hostname}:{url.port or default.port}）"
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """TaskGroup 会把异常包成（层层的）ExceptionGroup。"""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -162,8 +162,8 @@ async def crawling(plan: Plan, size: int, stores: Stores) -> AsyncIterator[list[
     plan = replace(plan, id=secrets.token_hex(4))
     await distributed.publish(redis, plan)
     broker = distributed.open_broker(plan)
-    await broker.startup()
     try:
+        await broker.startup()  # 半路被取消，也已经连上了 Redis：要关
         # 任务组在里面：组里有人失败，取消的是还在爬的我们，不是正在收摊的 crew
         async with crew(redis, size) as workers, asyncio.TaskGroup() as group:
             helpers = keep_knocking(broker), say_who_comes(redis)
@@ -244,8 +244,8 @@ async def deliver_five_times() -> tuple[int, int, int]:
             workers = [distributed.Worker(f"{n} 号", plan, redis, pool, site) for n in (1, 2)]
             async with contextlib.AsyncExitStack() as stack:
                 for worker in workers:
-                    await worker.broker.startup()
                     stack.push_async_callback(worker.broker.shutdown)
+                    await worker.broker.startup()
                 await asyncio.gather(*(workers[n % 2].crawl_page(home, 0) for n in range(5)))
         stored, links, queued = await count(pool), await redis.scard(SEEN), await redis.xlen(QUEUE)
     each = "各入队 1 次" if links == queued else f"入队 {queued} 次"

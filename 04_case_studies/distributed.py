@@ -202,9 +202,9 @@ class Worker:
         """接活，直到计划撤了；Redis 或 MySQL 断了就抛出它们的异常。"""
         self.broker.is_worker_process = True
         self.broker.state.worker = self
-        await self.broker.startup()
         receiver = Receiver(self.broker, max_async_tasks=self.plan.at_once, run_startup=False)
         try:
+            await self.broker.startup()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._beat_until_the_plan_is_gone())
                 group.create_task(receiver.listen(self.finished)).add_done_callback(

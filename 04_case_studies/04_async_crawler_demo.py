@@ -303,14 +303,13 @@ async def profile_before_tuning() -> tuple[list[dict[str, float]], list[float]]:
     for parser in ("soup", "fast"):
         with cProfile.Profile() as profile:
             await crawl_the_tea_houses(replace(LOCAL, parser=parser))
-        spent = {
-            name.removesuffix(
-                f"_{parser}"
-            ): seconds  # 连它调用的一起算；等网络的时间不算，那时没在跑
+        spent = {  # 连它调用的一起算；等网络的时间不算，那时没在跑
+            name.removesuffix(f"_{parser}"): seconds
             for (file, _, name), (*_, seconds, _) in pstats.Stats(profile).stats.items()
             if Path(file).name in ("crawler.py", "web_page.py")
         }
-        shares.append({step: spent[name] / spent["_work"] for step, name in STEPS.items()})
+        whole = spent["_work"] + spent["read_robots"]  # robots.txt 是工人到场之前下载的
+        shares.append({step: spent[name] / whole for step, name in STEPS.items()})
         told = "，".join(f"{step} ≈{100 * share:.0f}%" for step, share in shares[-1].items())
         print(f"cProfile，--parser {parser}：{told}")
 

@@ -82,7 +82,7 @@ async def test_the_profile_tells_every_step_of_a_page(lesson, capsys):
     for share in shares:
         assert share.keys() == lesson.STEPS.keys()
         assert all(0 < part < 1 for part in share.values())
-        assert sum(share.values()) < 1  # _work calls them all, and none calls another
+        assert sum(share.values()) < 1  # _work or read_robots calls each, and none calls another
     assert capsys.readouterr().out.count("：下载 ≈") == 2
     soup, fast = shares
     assert max(soup, key=soup.get) == "解析"

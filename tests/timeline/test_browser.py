@@ -1,5 +1,6 @@
 """Whatever hangs in or around the browser ends in an error and leaves no process."""
 
+import gc
 import os
 import signal
 import time
@@ -13,6 +14,14 @@ from toolbox.timeline import browser
 @pytest.fixture
 def path():
     return browser.find() or pytest.skip("no chromium here")
+
+
+@pytest.fixture(autouse=True)
+def complaints_stay_here():
+    """Playwright leaves futures that nobody asks, when its driver is killed: asyncio says so when
+    they are collected, and that would be in the middle of another test's output."""
+    yield
+    gc.collect()
 
 
 def descendants() -> list[int]:

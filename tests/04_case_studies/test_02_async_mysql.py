@@ -363,7 +363,7 @@ async def test_the_next_run_sweeps_what_a_killed_run_left(lesson):
 
 
 class Proxy:
-    """Stands before the real server; `cut()` drops every connection, `die()` takes no more either."""
+    """Stands before the real server; `cut()` drops every connection, `die()` takes no more."""
 
     async def __aenter__(self):
         self._calls, self._dead = set(), False

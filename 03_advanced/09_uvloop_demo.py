@@ -179,7 +179,7 @@ def race(setups: Iterable[str], *job: Any) -> dict[str, float]:
 
 
 def measure_overhead() -> dict[str, tuple[float, ...]]:
-    jobs = (give_way, 2_000), (create_tasks, 2_000), (answer_telegrams, 16, 30)
+    jobs = (give_way, 1_000), (create_tasks, 1_000), (answer_telegrams, 16, 30)
     best = [race(SETUPS, *job) for job in jobs]
     table = {setup: tuple(column[setup] for column in best) for setup in SETUPS}
     for setup, (switch, task, telegram) in table.items():

@@ -80,7 +80,7 @@ async def leftovers(lesson) -> tuple[list, list]:
 
 
 async def test_one_worker_or_two_store_the_same_number_of_pages(lesson):
-    assert await lesson.add_workers() == [120, 120]
+    assert await lesson.add_workers() == [80, 80]
     assert await leftovers(lesson) == ([], [])
 
 
@@ -91,7 +91,7 @@ async def test_the_pace_holds_for_all_workers_together(lesson):
 
 
 async def test_a_killed_worker_loses_no_page_and_doubles_none(lesson):
-    assert await lesson.kill_one_worker() == (150, 0, 0)
+    assert await lesson.kill_one_worker() == (100, 0, 0)
 
 
 async def test_a_task_delivered_five_times_stores_one_page_and_kicks_each_link_once(lesson):
@@ -473,7 +473,7 @@ async def test_a_crawl_by_hand_says_how_to_join_and_who_stored_what():
     assert f"{SCRIPT.name} --join 老王" in first
     shares = dict(line.split("：") for line in shares)
     assert shares.keys() <= {"1 号", "2 号"}
-    assert sum(int(pages.removesuffix(" 页")) for pages in shares.values()) == 120
+    assert sum(int(pages.removesuffix(" 页")) for pages in shares.values()) == 80
 
 
 def workers_of(pid: int) -> list[int]:
@@ -522,7 +522,7 @@ async def test_a_server_that_dies_in_the_middle_is_one_paragraph(victim, monkeyp
                 urls[services.variable(name)] = owner.enter_context(
                     getattr(services, name.lower())()
                 )
-            # 120 pages, eight at a time: the crawl lasts 45 s, if nobody dies
+            # 80 pages, eight at a time: the crawl lasts 30 s, if nobody dies
             crawl = stack.enter_context(start("--latency", "3", **urls))
             crawl.stdout.readline()
             dying.close()
@@ -555,7 +555,7 @@ async def test_ctrl_c_ends_a_joined_worker_and_others_do_its_pages(lesson, town)
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 async def test_ctrl_c_on_the_crawl_lets_a_joined_worker_end_in_peace(lesson):
     def interrupt():
-        # 120 pages, eight at a time: the crawl lasts 45 s, if nobody interrupts it
+        # 80 pages, eight at a time: the crawl lasts 30 s, if nobody interrupts it
         with start("--latency", "3") as crawl:
             crawl.stdout.readline()
             with start("--join", "老王") as joined:

@@ -39,7 +39,8 @@
     AttributeError: module 'asyncio' has no attribute 'coroutine'
     今天写 async def (1.4)；底下的机制还在，叫 types.coroutine（第 4 节）。
     在事件循环之外调用 asyncio.get_event_loop() 或 asyncio.ensure_future(协程)：
-    3.11 及以前照常；3.12、3.13 是 DeprecationWarning: There is no current event loop
+    3.11 及以前照常（3.10.0–3.10.8、3.11.0 也警告）；
+    3.12、3.13 是 DeprecationWarning: There is no current event loop
     3.14 起是 RuntimeError: There is no current event loop in thread 'MainThread'.
     今天写 asyncio.run(main())，在 main() 里用 create_task 或 TaskGroup。
 

@@ -37,7 +37,8 @@
 
 视频勘误
     在事件循环之外调用 asyncio.get_event_loop() 或 asyncio.ensure_future(协程)：
-    3.11 及以前照常；3.12、3.13 是 DeprecationWarning: There is no current event loop
+    3.11 及以前照常（3.10.0–3.10.8、3.11.0 也警告）；
+    3.12、3.13 是 DeprecationWarning: There is no current event loop
     3.14 起是 RuntimeError: There is no current event loop in thread 'MainThread'.
     今天写 asyncio.run(main())，在 main() 里用 create_task 或 TaskGroup（第 1 节）。
 
@@ -108,7 +109,7 @@ async def forget_to_await() -> list[str]:
 
 @types.coroutine
 def say(line: str) -> Generator[str, None, None]:
-    """一串 await 的最底下总有一个 yield，asyncio.sleep 和 Future 也不例外。"""
+    """一串 await 若真停下，总是停在最底下的一个 yield，asyncio.sleep 和 Future 也不例外。"""
     yield line
 
 

@@ -87,9 +87,13 @@ def test_a_server_must_be_idle_or_saturated_as_the_benchmark_says():
     assert (full.refusal, idle.refusal) == ("", "服务器没有跑满（只用了 0.50 个核）")
 
 
-def test_quick_does_less():
+def test_quick_does_less_says_so_and_is_judged_by_no_target(capsys):
     table, _ = measure("tea", quick=True)
     assert table[-1].outcomes[0].amount == 10
+    looked = rounds.summary(KNOWN["tea"], [table], quick=True)
+    report.print_table(looked)
+    output = capsys.readouterr().out
+    assert ("--quick" in output, "目标" in output) == (True, False)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")

@@ -15,7 +15,7 @@ def print_table(result: dict) -> None:
     """One benchmark: a line for each row, then one for each target."""
     right = {"justify": "right", "no_wrap": True}
     table = Table(
-        Column(result["title"], overflow="fold"),
+        Column(title(result), overflow="fold"),
         Column(f"{result['unit']}（中位）", **right),
         Column("最小–最大", **right),
         Column("倍数", **right),
@@ -46,6 +46,10 @@ def print_table(result: dict) -> None:
             console.print(Text(f"{row['name']}：不算，{row['refusal']}", "yellow"))
     for target in result["targets"]:
         console.print(Text(target_in_words(target), _colour(target)))
+
+
+def title(result: dict) -> str:
+    return result["title"] + ("（--quick：只是看一眼，别当真）" if result["quick"] else "")
 
 
 def target_in_words(target: dict) -> str:
@@ -126,7 +130,6 @@ def page(results: Iterable[dict]) -> str:
 
 def _section(result: dict) -> str:
     text = html.escape
-    quick = "（--quick：只是看一眼，别当真）" if result["quick"] else ""
     note = f"<p>{text(result['note'])}</p>\n" if result["note"] else ""
     targets = "".join(
         f'<li class="{ {None: "", True: "ok", False: "bad"}[target["reached"]] }">'
@@ -139,7 +142,7 @@ def _section(result: dict) -> str:
         if row["refusal"]
     )
     return (
-        f'<h2 id="{text(result["name"])}">{text(result["title"])}{quick}</h2>\n{note}'
+        f'<h2 id="{text(result["name"])}">{text(title(result))}</h2>\n{note}'
         f"{_charts(result)}\n{_rows(result)}\n"
         f"<ul>{targets}{refusals}</ul>\n"
         f'<p class="soft">{text(result["date"])}</p>\n'

@@ -174,6 +174,7 @@ def summary(benchmark: Benchmark, runs: list[list[Measured]], quick: bool) -> di
     """Everything that is known of a benchmark after one or more runs, as JSON values.
 
     Each row's rounds are those of all runs together; `ratio` is its speed beside the first row's.
+    A quick look does less than the targets are about, so it is judged by none.
     """
     rows = [
         Measured(
@@ -195,7 +196,7 @@ def summary(benchmark: Benchmark, runs: list[list[Measured]], quick: bool) -> di
         "machine": machine(),
         "versions": versions(),
         "rows": [_row_summary(row, baseline) for row in rows],
-        "targets": [_target_summary(target, runs) for target in benchmark.targets],
+        "targets": [] if quick else [_target_summary(aim, runs) for aim in benchmark.targets],
     }
 
 

@@ -58,14 +58,14 @@ def mismatches(promised: list[str], printed: list[str]) -> list[str]:
     return wrong + [f"not promised: {line!r}" for line in rest]
 
 
-def run(script, *, cwd, encoding="utf-8", **env) -> subprocess.CompletedProcess:
+def run(script, *, cwd, encoding="utf-8", timeout=50, **env) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-W", "error", script],
         cwd=cwd,
         env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONDONTWRITEBYTECODE": "1", **env},
         capture_output=True,
         encoding=encoding,
-        timeout=50,
+        timeout=timeout,
     )
 
 
@@ -106,6 +106,7 @@ def test_docstring_is_complete(lesson):
     assert len(body.splitlines()) <= limit
 
 
+@pytest.mark.timeout(120)  # 4.4 and 4.8 have work for ten seconds of a core and more
 @each_lesson
 @pytest.mark.parametrize("mode", ["plain", "debug, GBK, another folder"])
 def test_prints_what_it_promises(lesson, mode, tmp_path, needed_services):
@@ -120,7 +121,7 @@ def test_prints_what_it_promises(lesson, mode, tmp_path, needed_services):
     for folder in left_behind:
         folder.mkdir()
     cwd, tmp = map(str, left_behind)
-    ran = run(script, cwd=cwd, TMPDIR=tmp, TEMP=tmp, TMP=tmp, **options)
+    ran = run(script, cwd=cwd, timeout=110, TMPDIR=tmp, TEMP=tmp, TMP=tmp, **options)
     complaints = [line for line in ran.stderr.splitlines() if not SLOW_CALLBACK.fullmatch(line)]
     if mode == "plain":
         complaints = ran.stderr.splitlines()

@@ -111,7 +111,7 @@ def debug_mode_says_where() -> dict[bool, list[str]]:
 async def log_with_context() -> None:
     def who_is_talking(record: logging.LogRecord) -> bool:
         record.train = TRAIN.get("—")
-        record.task = asyncio.current_task().get_name()  # 3.12 起自带 %(taskName)s
+        record.task = asyncio.current_task().get_name()  # 线程里问会抛；3.12 起自带 %(taskName)s
         return True
 
     async def couple(cars: int) -> None:
@@ -123,7 +123,7 @@ async def log_with_context() -> None:
         await asyncio.create_task(couple(cars), name="挂车")
 
     log, handler = logging.getLogger("yard"), logging.StreamHandler(sys.stdout)
-    handler.addFilter(who_is_talking)  # 加在 handler 上，别人的库写的日志也会经过
+    handler.addFilter(who_is_talking)  # yard 之下的都经过；别人的库的，要挂到根 logger
     handler.setFormatter(logging.Formatter("[%(train)s %(task)s] %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -134,7 +134,7 @@ async def log_with_context() -> None:
 
 
 def await_chain(task: asyncio.Task) -> list:
-    """停着的协程，cr_await 是它在等的下一个；走到头是一个 Future，它没有 cr_await。"""
+    """停着的协程，cr_await 是它在等的下一个；走到头是 Future 的迭代器，它没有 cr_await。"""
     chain = [task.get_coro()]
     while hasattr(chain[-1], "cr_await"):
         chain.append(chain[-1].cr_await)

@@ -64,7 +64,7 @@ if sys.version_info >= (3, 12):
 
 
 def start_eagerly(loop, coro, *, eager_start: bool | None = None, **options) -> asyncio.Task:
-    # 现成的 asyncio.eager_task_factory 不认 uvloop 0.23 起多传的 eager_start：3.13.0 上抛 TypeError
+    # 现成的那个不认 uvloop 0.23 起多传的 eager_start=None：3.13.0 抛 TypeError，3.14 默默地不急
     return asyncio.Task(coro, loop=loop, eager_start=True, **options)
 
 

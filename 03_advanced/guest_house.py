@@ -34,6 +34,11 @@ def coroutines_check_in(guests: int) -> tuple[float, int, int]:
     tasks = [loop.create_task(asyncio.sleep(3600)) for _ in range(guests)]
     loop.run_until_complete(asyncio.sleep(0))  # 它排在最后：它跑完，人人都已睡下
     seconds, asleep = time.perf_counter() - started, sum(not task.done() for task in tasks)
+    if not asleep:  # 换上的协程一个也没睡下：说一声为什么，就塌
+        import traceback
+
+        traceback.print_exception(tasks[0].exception() or RuntimeError("它马上就做完了，没有睡"))
+        os._exit(1)
     return seconds, asleep, memory_in_use() - before
 
 
@@ -56,9 +61,11 @@ def main() -> None:
         bill = threads_check_in(threads)
     else:
         bill = 0.0, 1, memory_in_use()
-    print(*bill, flush=True)
-    sys.stdin.readline()  # 等在这里；造楼的人没了，管道一断也会醒
-    os._exit(0)  # 直接拆：不必把十万人一个个叫醒
+    try:
+        print(*bill, flush=True)
+        sys.stdin.readline()  # 等在这里；造楼的人没了，管道一断也会醒
+    finally:  # 直接拆，报不了账也一样：不必把十万人一个个叫醒
+        os._exit(0)
 
 
 if __name__ == "__main__":

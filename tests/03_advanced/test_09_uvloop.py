@@ -213,7 +213,8 @@ def test_erratum_the_courses_policy_works_until_3_13_and_warns_from_3_14(uvloop)
 
 
 @pytest.mark.skipif(
-    sys.version_info[:3] != (3, 13, 0), reason="seen on 3.13.0; later factories take the option"
+    sys.version_info[:3] != (3, 13, 0),
+    reason="seen on 3.13.0; later factories take the option, and None for no",
 )
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_trap_asyncios_own_eager_factory_is_refused_by_uvloop(uvloop):

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,31 @@ async def test_a_house_whose_builder_is_gone_ends_without_a_word(lesson, guests)
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert int(done.stdout.split()[1]) == max(1, *map(int, guests))
+
+
+async def test_a_house_whose_builder_died_before_the_bill_ends_without_a_word(lesson):
+    """Not with a complaint for each of the guests."""
+    command = [sys.executable, "-W", "error", lesson.guest_house.__file__, "300", "0"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as house:
+        house.stdout.close()
+        assert await asyncio.to_thread(house.stderr.read) == b""
+    assert house.returncode == 0
+
+
+async def test_guests_that_do_not_sleep_say_why(lesson, monkeypatch, capfd, tmp_path):
+    """Exercise 1, with the learner's coroutine where asyncio is not imported."""
+    source = Path(lesson.guest_house.__file__).read_text(encoding="utf-8")
+    own = source.replace("create_task(asyncio.sleep(3600))", "create_task(guest())").replace(
+        "def coroutines_check_in",
+        "async def guest():\n    await asyncio.sleep(3600)\n\n\ndef coroutines_check_in",
+    )
+    house = tmp_path / "guest_house.py"
+    house.write_text(own, encoding="utf-8")
+    monkeypatch.setattr(lesson.guest_house, "__file__", str(house))
+    with pytest.raises(EOFError, match="没报账就倒了"):
+        await asyncio.to_thread(lesson.measure, "协程", 10, 1)
+    assert capfd.readouterr().err.count("NameError: name 'asyncio' is not defined") == 1
 
 
 async def test_memory_in_use_sees_what_is_added(lesson):

@@ -274,6 +274,13 @@ def test_greenlets_end_in_every_way(lines, script, recorded):
     assert [event.get("thrown") for event in run.of("run", name="catches")] == [None, "…"]
 
 
+def test_a_greenlet_of_a_lambda_has_a_name(script, recorded):
+    source = "from greenlet import greenlet\ngreenlet(lambda: print('hello')).switch()\n"
+    run = recorded(script(source))
+    assert (run.code, run.stdout) == (0, b"hello\n")
+    assert run.lanes["<lambda>"]["coro"] == "<lambda>"
+
+
 @pytest.mark.parametrize("lesson", catalog.lessons()[:4], ids=lambda lesson: lesson.number)
 def test_every_run_has_its_end(lesson, recorded):
     """Nested runs end inside of what they are nested in."""
@@ -574,3 +581,21 @@ def test_a_long_line_is_cut_and_hides_none_after_it(script, recorded):
     )
     texts = [event["text"] for event in run.of("out")]
     assert texts == ["x" * 2000 + "…\n", "y" * 2000 + "\n", "z" * 2000 + "…\n", "after\n"]
+
+
+def test_a_thread_that_has_run_a_loop_is_still_a_thread(script, recorded):
+    source = """
+        import asyncio
+        def help():
+            asyncio.run(asyncio.sleep(0))
+            print("over")
+        async def main():
+            await asyncio.to_thread(help)
+            await asyncio.to_thread(print, "next")
+        asyncio.run(main())
+    """
+    run = recorded(script(source))
+    assert [event["text"] for event in run.of("out") if "thread" in event["by"]] == [
+        "over\n",
+        "next\n",
+    ]

@@ -351,3 +351,19 @@ def test_ctrl_c_inside_of_a_hook_does_not_show_it():
     trace = session._without_our_frames(caught.value, caught.value.__traceback__)
     assert [frame.name for frame in traceback.extract_tb(trace)][-1] == "learner"
     assert caught.value.__traceback__ is trace
+
+
+def test_a_getattr_of_the_scripts_own_is_not_asked(script, recorded):
+    source = """
+        import asyncio
+        class Strict(asyncio.Queue):
+            def __getattr__(self, name):
+                raise RuntimeError(name)
+        async def main():
+            queue = Strict()
+            asyncio.get_running_loop().call_soon(queue.put_nowait, 1)
+            print(await queue.get())
+        asyncio.run(main())
+    """
+    run = recorded(script(source))
+    assert (run.code, run.stdout, run.stderr) == (0, b"1\n", b"")

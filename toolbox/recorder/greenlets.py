@@ -132,9 +132,8 @@ def _name_the_rest(recording: Recording) -> None:
         if nameless and event and event[0] == "line" and event[2] in nameless:
             nameless.remove(event[2])
             _, _, lane, file, number, *_ = event
-            if found := recording.function_at(file, number):
-                name, line = found
-                recording.name_lane(lane, name, name)
-                recording.lanes[lane]["def"] = [file, line]
+            name, line = recording.function_at(file, number) or ("<lambda>", number)
+            recording.name_lane(lane, name, name)
+            recording.lanes[lane]["def"] = [file, line]
     for lane in nameless:
         recording.name_lane(lane, recording.lanes[lane]["name"], "greenlet")

@@ -103,7 +103,7 @@ class Hooks:
 
     def round_begins(self, loop) -> None:
         recording = self.recording
-        recording.here.loop = number = recording.loop(loop)
+        number = recording.loop(loop)
         if len(recording.ev) < recording.cap:
             recording.ev.append(("poll", recording.now(), len(loop._ready), number))
 

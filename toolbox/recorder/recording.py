@@ -60,7 +60,6 @@ class Here(threading.local):
     def __init__(self) -> None:
         self.T: int | None = None
         self.h: int | None = None
-        self.loop: int | None = None  # the loop that this thread runs
         self.running: list = []  # steps begun and not ended, innermost last
         self.jobs: list = []  # jobs of an executor, likewise
         self.starting: list = []  # calls of create_task under way
@@ -302,7 +301,7 @@ class Recording:
         if here.h is not None:
             return {"h": here.h}
         thread = threading.current_thread()
-        if here.loop is None and thread is not threading.main_thread():
+        if thread is not threading.main_thread():
             j = here.jobs[-1][0] if here.jobs else None
             return {"thread": thread.name} if j is None else {"thread": thread.name, "j": j}
         return {}

@@ -26,7 +26,6 @@ class Wrapped:
 
     def __call__(self, *arguments):
         hooks = self._hooks
-        hooks.recording.here.loop = hooks.recording.loop(self._loop)
         if self._is_timer:
             hooks.timer_due(self)
         hooks.begins(self)

@@ -6,6 +6,7 @@ for each place; objects, timers and jobs are looked up each time.
 
 import asyncio
 import gc
+import inspect
 import math
 import os
 import re
@@ -137,7 +138,8 @@ class Site:
                 break
         if self.name == "Condition.wait" and library[-1][1] == "Lock.acquire":
             self.known, self.name = library[-1]  # notified; now it needs the lock again
-        if self.name in ("Barrier.wait", "Queue.join") or self.name.startswith(("_As", "as_")):
+        told = ("Barrier.wait", "Queue.join", "Queue.put")  # also inside of wait_for
+        if self.name in told or self.name.startswith(("_As", "as_")):
             names = [PRETTY.get(self.name, self.name)]
         if names or self.name:
             name = names[0] if names else PRETTY.get(self.name, self.name)
@@ -211,9 +213,12 @@ class Waits:
     def ends(self, lane: int) -> str | None:
         """Whether the lane is woken because what it waits at is over: `how` of schema.md."""
         owner = self._owners.pop(lane, lambda: None)()
-        if getattr(owner, "_is_shutdown", False):
+        if owner is None:
+            return None
+        look = inspect.getattr_static  # which runs no __getattr__ that the script may have written
+        if look(owner, "_is_shutdown", False):
             return "shutdown"
-        state = getattr(owner, "_state", None)
+        state = look(owner, "_state", None)
         return "broken" if getattr(state, "name", None) in ("BROKEN", "RESETTING") else None
 
     def _look_at(self, future, found: dict) -> None:

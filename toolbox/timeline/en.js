@@ -358,7 +358,7 @@ const EN = {
       case "yield":
         return say`${it} steps aside: to the end of the ready queue.`;
       case "cancel":
-        return isLimit(e.by)
+        return isLimitOf(e.by, e.T)
           ? say`Its time is up, which cancels ${it}: it joins the ready queue and will get CancelledError, which the limit turns into TimeoutError.`
           : say`${this.cancels(e, it, now.was)}: it joins the ready queue and will get CancelledError at its await.`;
       case "throw":
@@ -398,7 +398,7 @@ const EN = {
     if (LANES[e.T].lane === "greenlet") return this.switches(e, now, it, exc);
     if (LANES[e.T].lane === "generator") return this.resumes(e, now, it, exc);
     if (e.eager) return say`Eager task ${it} does not queue: it starts inside create_task.`;
-    if (exc && now.first) return say`The loop takes ${it}, which was cancelled before it began: ${exc} is thrown in, not one line runs.`;
+    if (exc && now.first && LANES[e.T].coro !== "async_generator_athrow") return say`The loop takes ${it}, which was cancelled before it began: ${exc} is thrown in, not one line runs.`;
     if (exc) return from ? say`It is ${it}'s turn: at ${from} it gets ${exc}.` : say`It is ${it}'s turn: it gets ${exc}.`;
     if (now.first) return say`The loop takes ${it} from the head of the ready queue and runs it for the first time.`;
     return from ? say`It is ${it}'s turn: it goes on from ${from}.` : say`The loop takes ${it} from the head of the ready queue.`;

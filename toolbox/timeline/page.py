@@ -43,9 +43,7 @@ def build(trace: dict, *, limit: int = reading.LIMIT) -> str:
         "ends": [ends.get(lane["id"]) for lane in lanes],
         "closing": [lane["id"] for lane in lanes if reading.is_closing(lane)],
         "names": reading.names(shown),
-        "internal": sorted(
-            {cb for event in events if (cb := event.get("cb")) and reading.is_internal(cb)}
-        ),
+        "internal": sorted(reading.internal(shown)),
         "groups": reading.GROUPS,
         "remarks": said,
     }

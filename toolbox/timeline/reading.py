@@ -4,8 +4,11 @@ A *step* is an event that a learner stops at. The loop's own bookkeeping (an int
 round that did not sleep) is no step. Terminal and page count the same steps.
 """
 
+import ast
+import contextlib
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LIMIT = 20_000  # events that a page can show and a learner can follow
@@ -82,6 +85,28 @@ def is_internal(callback: str | None) -> bool:
     return callback is None or _INTERNAL.search(callback) is not None
 
 
+def internal(trace: dict) -> set[str]:
+    """The callbacks of a trace that a learner did not write, whatever he calls his own."""
+    written: set[str] = set()
+    for lines in trace["src"].values():
+        with contextlib.suppress(SyntaxError):
+            written.update(_functions(ast.parse("\n".join(lines)), ""))
+    found = {event["cb"] for event in trace["ev"] if event.get("cb")}
+    return {callback for callback in found - written if is_internal(callback)}
+
+
+def _functions(node: ast.AST, before: str) -> Iterator[str]:
+    """The qualified names of the functions in it."""
+    for child in ast.iter_child_nodes(node):
+        name = before
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield before + child.name
+            name = f"{before}{child.name}.<locals>."
+        elif isinstance(child, ast.ClassDef):
+            name = f"{before}{child.name}."
+        yield from _functions(child, name)
+
+
 def waiting_for(wait: dict) -> str:
     """What a lane waits for, in a few characters: sleep 0.25, Queue#1.get, value."""
     api, thing, kind = wait.get("api"), wait.get("obj"), wait["kind"]
@@ -103,10 +128,11 @@ def _is_number(value: object) -> bool:
 def steps(trace: dict) -> list[int]:
     """The indexes of the events that a learner stops at."""
     events = trace["ev"]
+    inner = internal(trace)
     user_handles = {
         event["h"]
         for event in events
-        if event["k"] in ("soon", "timer") and "T" not in event and not is_internal(event["cb"])
+        if event["k"] in ("soon", "timer") and "T" not in event and event["cb"] not in inner
     }
     timers = {event["h"] for event in events if event["k"] == "timer"}
     first_lane = next((i for i, event in enumerate(events) if event["k"] == "new"), 0)

@@ -114,7 +114,11 @@ function finisher(was, by) {
   return was?.on?.includes(T) ? T : null;
 }
 
-const isLimit = (by) => purpose(timerOf(by)) === "limit";
+// One that had passed when it was set has no timer.
+const isPastLimit = (by) => ORIGIN.get(by?.h)?.cb === "Timeout._on_timeout" && !timerOf(by);
+const isLimit = (by) => purpose(timerOf(by)) === "limit" || isPastLimit(by);
+// Whose limit it is: only there it becomes a TimeoutError.
+const isLimitOf = (by, T) => isLimit(by) && (timerOf(by)?.T ?? ORIGIN.get(by.h).by?.T) === T;
 const isCancel = (exc) => exc?.startsWith("CancelledError");
 const isClosing = (T) => TRACE.closing.includes(T);
 // An eager task's first step: it ends inside of create_task, not in the loop.

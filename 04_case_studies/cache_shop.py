@@ -9,6 +9,7 @@ import aiomysql
 import settings
 from own_database import in_time, own_database
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import ResponseError
 
 DATABASES = "asyncio_tutorial_cache"  # 每次运行一个库，名字以它开头
 FRUITS = {"苹果": 10, "梨": 8, "桃": 15} | {f"果篮{number}": number for number in range(100)}
@@ -82,9 +83,10 @@ async def database(name: str) -> AsyncIterator[aiomysql.Pool]:
 
 
 async def sweep(redis: Redis, pattern: str, idle: int = 0) -> None:
-    async for key in redis.scan_iter(pattern, count=1000):
-        if (await redis.object("idletime", key) or 0) >= idle:
-            await redis.unlink(key)
+    with contextlib.suppress(ResponseError):  # 按 LFU 淘汰的 Redis 不记多久没人碰
+        async for key in redis.scan_iter(pattern, count=1000):
+            if not idle or (await redis.object("idletime", key) or 0) >= idle:
+                await redis.unlink(key)
 
 
 @contextlib.asynccontextmanager

@@ -96,7 +96,7 @@ async def _crawl(args: argparse.Namespace) -> None:
             with progress_bar(crawling):
                 await crawling.run()
         except asyncio.CancelledError:
-            if args.out:
+            if args.out and crawling.done:
                 kept = f"{out} 里有 {len(crawling.done)} 页"
                 print(f"{kept}，接着爬：同样的命令加 --resume", file=sys.stderr)
             raise

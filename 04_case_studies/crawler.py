@@ -61,6 +61,7 @@ class Page:
     error: str = ""
 
 
+START = b'{"url": "'  # 每一行都这样开头；不是的，就是别人的文件，截不得
 to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps 每次都新造一个编码器
 
 
@@ -117,7 +118,7 @@ class Site:
         self.delay = options.delay
         self.parse = PARSERS[options.parser]
         self.links = SameSite(home).links
-        self._next_turn = 0.0
+        self._next_turn, self._pauses = 0.0, 0
         self.on_pause = self.pause  # 分在几个进程里爬时，这是大家的事
 
     async def read_robots(self) -> None:
@@ -131,8 +132,9 @@ class Site:
             url = canonical(answer.location, url) if answer.location else None
             if url is None or not url.startswith(self.home):
                 break
-        if answer.status in WORTH_RETRYING:
-            raise CannotCrawl(f"读不到 {self.home}robots.txt：{answer.error}。不知道规矩，就不爬")
+        if answer.status in WORTH_RETRYING or answer.status >= 500:
+            why = answer.error or f"HTTP {answer.status}"
+            raise CannotCrawl(f"读不到 {self.home}robots.txt：{why}。不知道规矩，就不爬")
         rules = Protego.parse(decode(answer.body) if answer.status == 200 else "")
         self.delay = max(self.delay, min(rules.crawl_delay(AGENT) or 0, LONGEST_PAUSE))
         self._permits = lru_cache(10_000)(lambda url: rules.can_fetch(url, AGENT))
@@ -208,11 +210,13 @@ class Site:
 
     async def _wait_for_turn(self) -> None:
         """先占号再睡：几个工人同时来，也是一个接一个地出发。"""
-        now = time.monotonic()
-        turn = max(now, self._next_turn)
-        self._next_turn = turn + self.delay
-        if turn > now:
-            await asyncio.sleep(turn - now)
+        pauses = -1
+        while pauses != self._pauses:  # 睡着的时候，服务器说了“过 N 秒再来”：重新占号
+            pauses, now = self._pauses, time.monotonic()
+            turn = max(now, self._next_turn)
+            self._next_turn = turn + self.delay
+            if turn > now:
+                await asyncio.sleep(turn - now)
 
     def _step_back(self, retry_after: str) -> None:
         """服务器说“过 N 秒再来”，所有工人都等。"""
@@ -221,6 +225,7 @@ class Site:
 
     def pause(self, seconds: float) -> None:
         self._next_turn = max(self._next_turn, time.monotonic() + seconds)
+        self._pauses += 1
 
 
 # ── 爬取 ──
@@ -233,7 +238,7 @@ def saved_pages(path: Path) -> Iterator[Page]:
     with path.open("r+b") as file:
         good = 0
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and line.startswith(START[: len(line)]):
                 break
             try:
                 yield Page(**json.loads(line))

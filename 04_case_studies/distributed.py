@@ -154,7 +154,7 @@ async def crawl_page(url: str, depth: int, context: Annotated[Context, TaskiqDep
 
 
 class SharedSite(crawler.Site):
-    """节奏归 Redis 管的站点：哪个工人的请求，第几次重试，都排同一个队；一个被请走，大家都等。"""
+    """节奏归 Redis 管的站点：谁的请求、第几次重试，都排同一个队；一个被请走，之后占号的都等。"""
 
     def __init__(self, site: crawler.Site, redis: Redis) -> None:
         super().__init__(site.session, site.home, site.options)

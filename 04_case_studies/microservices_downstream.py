@@ -59,19 +59,22 @@ class Breaker:
             self.move("half-open")  # 从检查到这里没有 await，只会有一个请求去试探
         elif self.state != "closed":
             raise Refused("断路器开着")
+        sent = self.state  # 断开以前出发的，回来时不算试探，也不再算坏一次
         try:
             yield
         except BaseException as error:
             # 只有 Failed 算它坏；问的人没耐心，走了 (TooLate、CancelledError)，不算。
             # 可试探的人走了，也不能永远停在 half-open
-            self.failures += isinstance(error, Failed)
-            if self.state == "half-open" or self.failures == self.threshold:
-                self.opened = now()
-                self.move("open")
+            if sent == self.state:
+                self.failures += isinstance(error, Failed)
+                if sent == "half-open" or self.failures == self.threshold:
+                    self.opened = now()
+                    self.move("open")
             raise
-        if self.state == "half-open":
-            self.move("closed")
-        self.failures = 0
+        if sent == self.state:
+            if sent == "half-open":
+                self.move("closed")
+            self.failures = 0
 
 
 class RetryBudget:

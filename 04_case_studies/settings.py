@@ -22,6 +22,7 @@ MYSQL_IS_AWAY = MYSQL_REFUSES | {1040, 1044, 1053, 1129, 1130, 1203, 1226, 1927}
 MYSQL_IS_AWAY |= {2002, 2003, 2006, 2013, 4031}
 _interrupted: list[int] = []  # 收到过的 SIGINT
 _main: asyncio.Task | None = None
+CANCELLED_BY_US = "Cancelled during execution"  # aiomysql：查询被取消时连接就关了，你还在用它
 REDIS_POOL_IS_FULL = "No connection available."  # BlockingConnectionPool 等过了 timeout
 
 
@@ -63,7 +64,9 @@ def run(
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_to_the_end(main))
-    except (KeyboardInterrupt, asyncio.CancelledError):  # 取消没人认领，那就是 Ctrl-C
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        if not _interrupted and isinstance(error, asyncio.CancelledError):
+            raise  # 没人按 Ctrl-C：多半是取了一个被取消的任务的 result()
         print("已中断", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -119,7 +122,7 @@ def explain(error: BaseException) -> str | None:
         )
     if kinds & {"redis.ConnectionError", "redis.TimeoutError", "redis.NoPermissionError"}:
         variable = "REDIS_URL"
-    elif "pymysql.InterfaceError" in kinds or (
+    elif ("pymysql.InterfaceError" in kinds and code != CANCELLED_BY_US) or (
         "pymysql.OperationalError" in kinds and code in MYSQL_IS_AWAY
     ):
         variable = "MYSQL_URL"

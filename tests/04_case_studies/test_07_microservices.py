@@ -170,6 +170,27 @@ async def test_a_breaker_opens_probes_once_and_closes(downstream):
     assert breaker.state == "closed"
 
 
+async def test_who_set_out_before_it_opened_is_no_probe_and_no_news(downstream):
+    breaker = downstream.Breaker(threshold=1, cooldown=0)
+    with contextlib.ExitStack() as slow, contextlib.ExitStack() as probe:
+        slow.enter_context(breaker.guard())
+        with pytest.raises(downstream.Failed), breaker.guard():
+            raise downstream.Failed
+        probe.enter_context(breaker.guard())
+        slow.close()
+        assert breaker.state == "half-open"
+        probe.close()
+        assert breaker.state == "closed"
+
+
+async def test_several_that_fail_at_once_open_it_once(downstream, monkeypatch):
+    breaker, moves = downstream.Breaker(threshold=1), []
+    monkeypatch.setattr(downstream.platform, "log", lambda text, **_: moves.append(text))
+    with pytest.raises(downstream.Failed), breaker.guard(), breaker.guard(), breaker.guard():
+        raise downstream.Failed
+    assert moves == ["断路器 closed → open"]
+
+
 async def test_a_cancelled_probe_opens_the_breaker_again(downstream):
     breaker = downstream.Breaker(threshold=1, cooldown=0)
     with contextlib.suppress(downstream.Failed), breaker.guard():

@@ -248,7 +248,7 @@ async def test_a_base_href_elsewhere_takes_even_rooted_links_off_the_site(crawl)
 
 
 @a_coroutine
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [500, 501, 503, 521, 429])
 async def test_robots_with_a_server_error_means_do_not_crawl(crawl, crawler, status):
     async with serving({"/robots.txt": http(status=status)}) as server:
         with pytest.raises(crawler.CannotCrawl, match=f"HTTP {status}"):
@@ -336,6 +336,21 @@ async def test_retry_after_makes_everybody_wait(crawler):
                 site._step_back(silly)
             site._step_back("9" * 50)
             assert site._next_turn <= crawler.time.monotonic() + 60
+
+
+@a_coroutine
+async def test_retry_after_makes_those_wait_who_have_a_turn_already(crawler):
+    async with serving({}) as server, crawler.visit(server.home, crawler.Options()) as site:
+        site.delay = 0.02
+        await site._wait_for_turn()
+        asleep = [asyncio.create_task(site._wait_for_turn()) for _ in range(3)]
+        await asyncio.sleep(0)
+        site.pause(0.3)
+        paused = crawler.time.monotonic()
+        await asyncio.wait(asleep, return_when=asyncio.FIRST_COMPLETED)
+        assert crawler.time.monotonic() - paused >= 0.29
+        await asyncio.wait(asleep)
+        assert crawler.time.monotonic() - paused >= 0.29 + 2 * 0.02
 
 
 # ── requests that fail ──
@@ -540,6 +555,14 @@ async def test_cancelling_a_crawl_leaves_no_task_and_keeps_the_file(crawler, tmp
 
 
 # ── the file ──
+
+
+@pytest.mark.parametrize("text", [b'{"precious": 1}', b'{"precious": ', b"diary", b"\n", b"1\n2"])
+def test_a_file_of_somebody_elses_is_left_as_it_is(crawler, tmp_path, text):
+    (file := tmp_path / "mine.json").write_bytes(text)
+    with pytest.raises(crawler.CannotCrawl, match="不是这个爬虫写的"):
+        list(crawler.saved_pages(file))
+    assert file.read_bytes() == text
 
 
 @a_coroutine

@@ -10,6 +10,7 @@ import textwrap
 from urllib.parse import quote
 
 import aiomysql
+import pymysql
 import pytest
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -213,6 +214,16 @@ def test_missing_permission_is_called_that(settings):
 def test_a_main_that_ends_well_ends_with_0():
     ran = run_main("print('done')")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "done\n", "")
+
+
+def test_a_task_that_the_program_cancelled_itself_is_not_ctrl_c():
+    ran = run_main("task = asyncio.create_task(asyncio.sleep(9)); task.cancel(); await task")
+    assert (ran.returncode, "CancelledError" in ran.stderr) == (1, True)
+    assert "已中断" not in ran.stderr
+
+
+def test_a_connection_used_after_its_query_was_cancelled_is_the_programs_own_error(settings):
+    assert settings.explain(pymysql.InterfaceError("Cancelled during execution")) is None
 
 
 INTERRUPTED = """

@@ -204,19 +204,55 @@ finally:
 
 
 @posix_only
+@pytest.mark.parametrize("command", ["run", "trace"])
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP", "SIGKILL"])
-def test_a_front_door_that_is_told_to_end_lets_its_lesson_clean_up(clone, ending):
+def test_a_front_door_that_is_told_to_end_lets_its_lesson_clean_up(clone, ending, command):
     if ending == "SIGKILL" and sys.platform != "linux":
         pytest.skip("PR_SET_PDEATHSIG is Linux's")
     clone.lesson("01_coroutine_basics/01_nap_demo.py", TIDY)
     room = clone.folder.parent / "room"
-    with clone.start("run", "1.1") as process:
+    with clone.start(command, "1.1") as process:
         assert process.stdout.readline() == "睡\n"
         assert room.exists()
         process.send_signal(getattr(signal, ending))
         process.communicate(timeout=30)  # the lesson holds the other end, too
     assert not room.exists()
     assert process.returncode % 256 in (128 + getattr(signal, ending), 256 - signal.SIGKILL)
+
+
+@posix_only
+def test_a_lesson_may_take_as_long_to_clean_up_as_4_3_gives_its_requests(clone):
+    slowly = TIDY.replace("room.unlink()", "time.sleep(6.2); room.unlink()")
+    clone.lesson("01_coroutine_basics/01_nap_demo.py", slowly)
+    with clone.start("run", "1.1") as process:
+        assert process.stdout.readline() == "睡\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert not (clone.folder.parent / "room").exists()
+
+
+@posix_only
+def test_a_ctrl_c_that_only_the_front_door_got_is_handed_on(clone):
+    clone.lesson("01_coroutine_basics/01_nap_demo.py", TIDY)
+    front_door = clone.folder / "toolbox/cli.py"
+    text = front_door.read_text(encoding="utf-8")
+    front_door.write_text(text.replace("PATIENCE = 10", "PATIENCE = 1"), encoding="utf-8")
+    with clone.start("run", "1.1") as process:
+        assert process.stdout.readline() == "睡\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130 and not (clone.folder.parent / "room").exists()
+
+
+def test_a_copy_of_a_lesson_is_not_taken_for_the_lesson(clone):
+    clone.lesson("01_coroutine_basics/01_tea_demo.py", "print('原来的')")
+    copy = clone.folder.parent / "01_tea_demo.py"
+    copy.write_text("print('改过的')\n", encoding="utf-8")
+    code, output, errors = clone.call("run", str(copy))
+    assert (code, output) == (2, "") and "不是这里的课，直接运行它" in errors
+    code, output, _ = clone.call("trace", str(copy))
+    assert code == 0 and "改过的" in output
+    assert "原来的" in clone.call("run", "bygone/01_tea_demo.py")[1]
 
 
 def test_services_says_that_a_given_url_answers_or_not(clone, redis_url):
@@ -317,7 +353,7 @@ def test_first_use_makes_an_environment_and_goes_on_inside_it(clone, tmp_path):
     wheel(tmp_path, "oolong", "1.5", "taste = '甘'\n")
     clone.requirements.write_text("oolong[leaf]>=1.2,<2  # tea\n")
     clone.lesson("01_coroutine_basics/01_taste_demo.py", "import oolong; print(oolong.taste)")
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_USER": "1"}
     code, output, errors = clone.call("run", "1.1", **offline)
     assert (code, output) == (0, "甘\n")
     assert "第一次使用" in errors

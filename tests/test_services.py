@@ -246,13 +246,14 @@ if words[:2] == ["compose", "-f"]:
     match words:
         case ["ps", "--services", *_]:
             print("\\n".join(log["up"]))
-        case ["up", *_, service]:
-            if log.get("broken"):
+        case ["up", *options, service]:
+            anew = "moved" in log and "--no-recreate" not in options
+            if log.get("broken") or anew:
                 refusal = "Error response from daemon: port is already allocated"
             else:
                 log["up"] = sorted({*log["up"], service})
         case ["port", service, inner]:
-            print("127.0.0.1:" + inner)
+            print("127.0.0.1:" + log.get("moved", inner))
         case ["rm", *_, service]:
             log["up"] = [name for name in log["up"] if name != service]
         case ["ps", "--all", "--quiet"]:
@@ -298,6 +299,14 @@ def test_a_container_that_was_up_stays_up(docker):
 
 
 @posix_only
+def test_a_container_on_another_port_is_used_as_it_is(docker):
+    """REDIS_PORT=6380 docker compose up -d, as README says; we do not know of the variable."""
+    docker(up=["redis"], moved="6380")
+    with services.redis() as url:
+        assert url == "redis://127.0.0.1:6380/0"
+
+
+@posix_only
 def test_when_docker_cannot_start_it_the_next_way_is_tried(docker):
     docker(broken=True)
     with services.redis() as url:
@@ -328,3 +337,37 @@ def test_a_url_that_is_none_is_said_without_its_password(monkeypatch, url):
 def test_no_part_of_a_password_is_printed():
     assert services.without_password("mysql://root:p@ss@db:1/x") == "mysql://root:***@db:1/x"
     assert services.without_password(services.DEFAULT_URL["MySQL"]) == services.DEFAULT_URL["MySQL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("MySQL", "mysql+pymysql://root:secret@127.0.0.1:{port}"),
+        ("MySQL", "redis://127.0.0.1:{port}"),
+        ("Redis", "me:secret@127.0.0.1:{port}"),
+        ("Redis", "127.0.0.1:{port}"),
+        ("Redis", "redis://127.0.0.1:{port}/tea"),
+        ("Redis", "redis://127.0.0.1:0"),
+        ("Redis", "redis://tea..house:{port}"),
+        ("Redis", "unix:///tmp/redis.sock"),
+    ],
+)
+def test_look_refuses_a_url_that_the_lessons_refuse(monkeypatch, name, url):
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        url = url.format(port=somebody.getsockname()[1])
+        monkeypatch.setenv(services.variable(name), url)
+        found, words = services.look(name)
+    assert not found and "不是能用的地址" in words and "secret" not in words
+    assert "secret" not in services.without_password(url)
+
+
+@posix_only
+def test_a_long_temporary_folder_in_chinese_is_no_hindrance(bare, monkeypatch, tmp_path):
+    """A socket's path is measured in bytes."""
+    long = tempfile.mkdtemp(prefix="临时文件夹" * 8, dir="/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", long)
+    try:
+        with services.redis() as url:
+            assert ask_redis(url) == b"+PONG\r\n"
+    finally:
+        os.rmdir(long)

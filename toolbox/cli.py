@@ -19,6 +19,10 @@ from urllib.parse import urlsplit
 
 from toolbox import catalog, environment, services
 
+# Seconds for a lesson to clean up: 4.3 gives requests in hand 5, then drops its database, and
+# settings.py cancels once more after 6.
+PATIENCE = 10
+
 HELP = """\
 python tutorial.py 命令
 
@@ -91,6 +95,8 @@ def run(arguments: list[str]) -> int:
     chosen: list[catalog.Lesson] = []
     for word in words:
         found = find(word)
+        if not found and os.path.isfile(word):
+            return _refuse(f"{word} 不是这里的课，直接运行它：{Path(sys.executable).name} {word}")
         if not found:
             lessons = catalog.lessons()
             names = [lesson.number for lesson in lessons] + [lesson.path.stem for lesson in lessons]
@@ -103,10 +109,15 @@ def run(arguments: list[str]) -> int:
 
 
 def find(word: str) -> list[catalog.Lesson]:
-    """The lessons that a learner means by "all", "2.3", "02", "03_task_demo" or a path."""
+    """The lessons that a learner means by "all", "2.3", "02", "03_task_demo" or a path.
+
+    A file that exists is that file and no lesson of the same name: a copy may say other things.
+    """
     lessons = catalog.lessons()
     if word == "all":
         return lessons
+    if os.path.isfile(word):
+        return [lesson for lesson in lessons if lesson.path == Path(word).resolve()]
     name = Path(word).name
     return [
         lesson
@@ -176,11 +187,15 @@ def _execute(lesson: catalog.Lesson, options: list[str], variables: dict[str, st
             code = process.wait()
             return code if code >= 0 else 128 - code
         except (KeyboardInterrupt, SystemExit) as end:
-            # Ctrl-C it got, too; a SIGTERM was for us, and it is Ctrl-C that makes it clean up.
-            if isinstance(end, SystemExit) and os.name == "posix":
-                process.send_signal(signal.SIGINT)
+            # Ctrl-C it got, too; a SIGTERM was for us, and it is Ctrl-C that makes it clean up. So
+            # is it where a SIGINT was for us alone (kill -INT): it has not ended by then.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                if isinstance(end, KeyboardInterrupt):
+                    process.wait(PATIENCE)
+            if os.name == "posix":
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(PATIENCE)
             raise
         finally:
             process.kill()
@@ -225,11 +240,9 @@ def trace(arguments: list[str]) -> int:
         return 2
     path = Path(asked.script)
     lessons = find(asked.script)
-    if path.is_file():
-        lessons = [lesson for lesson in lessons if lesson.path == path.resolve()]
-    elif len(lessons) == 1:
+    if len(lessons) == 1:
         path = lessons[0].path
-    else:
+    elif not os.path.isfile(path):
         if lessons:
             print(f"trace 一次看一课，{asked.script} 有 {len(lessons)} 课", file=sys.stderr)
             return 2
@@ -248,7 +261,15 @@ def trace(arguments: list[str]) -> int:
         lines = sys.version_info >= (3, 12) or not any(one.chapter == "04" for one in lessons)
         if not lines:
             _note("Python 3.11 上逐行录会拖慢库，第 4 章各课的超时会先到：这次不录逐行执行")
-        code = record(path, asked.arguments, output=recorded, lines=lines, environment=variables)
+        code = record(
+            path,
+            asked.arguments,
+            output=recorded,
+            lines=lines,
+            environment=variables,
+            wrap=lambda command: services.dying_with_us(command, signal.SIGINT),
+            patience=PATIENCE,
+        )
         command.show(recorded, asked)
     return code if code >= 0 else 128 - code
 

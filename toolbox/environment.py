@@ -105,6 +105,7 @@ def _pip_install() -> None:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        env={**os.environ, "PIP_USER": "0"},  # "user = true" in pip.conf: an error in a venv
         encoding="utf-8",
         errors="replace",
     ) as pip:

@@ -154,10 +154,7 @@ def look(name: str) -> tuple[bool, str]:
     Nothing is started.
     """
     if url := os.environ.get(variable(name)):
-        try:
-            where = urlsplit(url)
-            address = (where.hostname or "", where.port or urlsplit(DEFAULT_URL[name]).port)
-        except ValueError:  # its text may hold a part of the password
+        if not (address := _address(name, url)):  # the text may hold a part of the password
             return False, f"环境变量 {variable(name)} 不是能用的地址，它应该像 {DEFAULT_URL[name]}"
         try:
             socket.create_connection(address, timeout=2).close()
@@ -174,6 +171,23 @@ def look(name: str) -> tuple[bool, str]:
     if name == "MySQL" and shutil.which("apt-get"):
         return True, "还没有，第一次用时自动从系统的软件源取 MariaDB"
     return False, explain(name, ["没有 Docker，也没有找到它的程序"])
+
+
+def _address(name: str, url: str) -> tuple[str, int] | None:
+    """Host and port of a URL that the lessons take, None for any other: 04_case_studies/settings.py
+    has the same rule."""
+    try:
+        parts = urlsplit(url)
+        port = urlsplit(DEFAULT_URL[name]).port if parts.port is None else parts.port
+        host = (parts.hostname or "").encode("idna").decode()
+    except ValueError:  # UnicodeError, too
+        return None
+    schemes = {"Redis": ("redis", "rediss"), "MySQL": ("mysql",)}
+    database = parts.path.strip("/")
+    usable = host and port and parts.scheme in schemes[name]
+    usable = usable and "@" not in parts.path + parts.query + parts.fragment
+    usable = usable and (name != "Redis" or not database or database.isdecimal())
+    return (host, port) if usable else None
 
 
 @contextlib.contextmanager
@@ -211,7 +225,9 @@ def _compose(service: str, inner: int, url: str, say: Say) -> Iterator[tuple[str
     if not was_up:
         say(f"用 docker compose 启动 {service}（第一次要下载镜像）……")
     try:
-        up = _docker_compose("up", "--detach", "--wait", service, stderr=subprocess.PIPE)
+        # What was started with another REDIS_PORT would be made anew, on the port that is taken.
+        as_it_is = ["--no-recreate"] * was_up
+        up = _docker_compose("up", "--detach", "--wait", *as_it_is, service, stderr=subprocess.PIPE)
         if up.returncode:
             last_words = (up.stderr.strip().splitlines() or ["没有说原因"])[-1]
             raise _Next(f"docker compose 启动 {service} 失败：{last_words}")
@@ -509,7 +525,7 @@ def free_port() -> int:
 def _folder() -> Iterator[Path]:
     """A temporary folder, locked while this process lives, so that sweep() can tell."""
     parent = tempfile.gettempdir()
-    if os.name == "posix" and len(parent) > 60:
+    if os.name == "posix" and len(os.fsencode(parent)) > 60:
         parent = "/tmp"  # the path of a Unix socket has 108 bytes at most
     fresh = Path(tempfile.mkdtemp(prefix=f"new-{FOLDER}", dir=parent))
     with open(fresh / "lock", "w") as lock:
@@ -610,4 +626,4 @@ def _require(program: Path, oldest: dict[str, tuple[int, int]]) -> str:
 
 def without_password(url: str) -> str:
     """The URL as it may be printed: demo passwords of servers started here are no secret."""
-    return re.sub(r"(://[^:/@]*):(?!tutorial@).*@", r"\1:***@", url)
+    return re.sub(r"((?:://|^(?!.*://))[^:/@]*):(?!tutorial@).*@", r"\1:***@", url)

@@ -5,12 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 
 import pytest
 
 from tests.bench import example
-from toolbox import catalog
+from toolbox import catalog, services
 from toolbox.bench import command, report, rounds
 
 KNOWN = {benchmark.name: benchmark for benchmark in example.BENCHMARKS}
@@ -212,3 +213,35 @@ def test_benchmarks_are_listed_without_any_of_the_peers():
 def test_results_are_not_for_the_repository():
     ignored = (catalog.ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert f"{command.FOLDER.name}/" in ignored
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(
+    at, capsys, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(command, "FOLDER", tmp_path / "file" / "bench-results")
+    assert command.run(["tea"]) == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and errors.startswith("结果写不到 ") and len(errors.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_what_soak_starts_dies_with_it_even_by_kill():
+    code = (
+        "from toolbox.bench.soak import hostile\n"
+        "with hostile.hostile_site() as url: print(url, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=catalog.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as soak:
+        port = int(soak.stdout.readline().strip(" /\n").rpartition(":")[2])
+        assert not services.is_free(port)
+        soak.kill()
+    deadline = time.monotonic() + 10
+    while not services.is_free(port) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert services.is_free(port)

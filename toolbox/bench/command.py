@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 from toolbox import catalog
@@ -30,7 +31,12 @@ def run(arguments: list[str]) -> int:
     except Mistake as reason:
         print(reason, file=sys.stderr)
         return 2
-    FOLDER.mkdir(exist_ok=True)
+    try:  # before half an hour of measuring, not after it
+        FOLDER.mkdir(exist_ok=True)
+        tempfile.TemporaryFile(dir=FOLDER).close()
+    except OSError as error:
+        print(f"结果写不到 {FOLDER}：{error.strerror}", file=sys.stderr)
+        return 2
     failed = False
     for module, benchmark in asked:
         with progress() as say:

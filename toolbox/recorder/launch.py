@@ -3,9 +3,10 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 INJECT = Path(__file__).resolve().parent / "inject"
@@ -22,6 +23,8 @@ def record(
     check: bool = False,
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
+    wrap: Callable[[list], list] = list,
+    patience: float = 10,
 ) -> int:
     """Run `script` in a child process, write its trace to `output`, return its exit code.
 
@@ -38,6 +41,8 @@ def record(
     check       write the loop's own queue and heap beside each step, for `model.mismatches`
     python      the interpreter; any supported one, this package need not be installed there
     environment the script's environment variables, instead of ours
+    wrap        makes of the script's command the one that is started
+    patience    seconds that the script has to clean up when we are told to end; it gets SIGINT then
     """
     output = os.path.abspath(output)
     with contextlib.suppress(FileNotFoundError):
@@ -58,16 +63,23 @@ def record(
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(INJECT), before]))
     flags = subprocess._args_from_interpreter_flags()  # -W error, -X dev, …
     command = [python, *flags, os.fspath(script), *arguments]
-    with subprocess.Popen(command, env=variables) as process:
-        return _wait(process)
+    with subprocess.Popen(wrap(command), env=variables) as process:
+        return _wait(process, patience)
 
 
-def _wait(process: subprocess.Popen) -> int:
+def _wait(process: subprocess.Popen, patience: float) -> int:
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:  # the script got it, too: what it does then is its own affair
             continue
         except BaseException:
-            process.kill()
+            try:
+                if os.name == "posix":  # it is Ctrl-C that makes it clean up
+                    process.send_signal(signal.SIGINT)
+                    process.wait(patience)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                process.kill()
             raise

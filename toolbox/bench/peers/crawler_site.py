@@ -7,6 +7,7 @@ elsewhere. Generated anew for every benchmark from a fixed seed, so all machines
 import contextlib
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from toolbox.bench.model import Missing
+from toolbox.services import dying_with_us
 
 SIZES = {"full": 2_000, "quick": 300}
 SECTIONS = 12  # links in the navigation of every page
@@ -111,6 +113,7 @@ def nginx(made: dict[str, Path]) -> Iterator[tuple[dict[str, int], list[int]]]:
     config = root / "nginx.conf"
     config.write_text(NGINX.format(root=root, servers=servers))
     command = [program, "-p", str(root), "-c", str(config), "-e", "stderr"]
+    command = dying_with_us(command, signal.SIGTERM)
     with subprocess.Popen(command, stderr=subprocess.PIPE) as server:
         try:
             wait_for(server, *ports.values())

@@ -66,7 +66,7 @@ def descriptors(needed: int) -> Iterator[int]:
 def server(which: str, **environment: str) -> Iterator[tuple[subprocess.Popen, list[int]]]:
     """A server's process and its ports: the door, the desk. Gone at the end."""
     with subprocess.Popen(
-        [sys.executable, "-m", __name__, which],
+        services.dying_with_us([sys.executable, "-m", __name__, which], signal.SIGTERM),
         cwd=catalog.ROOT,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,

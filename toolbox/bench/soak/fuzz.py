@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from toolbox import services
+from toolbox.bench import rounds
 from toolbox.bench.model import Missing
 from toolbox.bench.soak import Check, lessons
 
@@ -19,7 +20,7 @@ PATIENCE = 300  # seconds
 
 def checks(say: Callable[[str], None], quick: bool) -> Iterator[Check]:
     if not importlib.util.find_spec("schemathesis"):
-        raise Missing("没有装 schemathesis：pip install -r requirements-bench.txt")
+        raise Missing(f"没有装 schemathesis：{rounds.install_command()}")
     with (
         tempfile.TemporaryDirectory() as folder,
         services.redis(say=say) as redis,

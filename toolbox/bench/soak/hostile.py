@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from toolbox.bench.model import Missing
 from toolbox.bench.soak import Check, lessons
+from toolbox.services import dying_with_us
 
 TITLE = "4.4 的爬虫碰上恶意站点：爬得完，内存 ≤ 100 MB，够得着的恰好存一次"
 MEMORY = 100  # MB
@@ -248,7 +250,7 @@ def checks(say: Callable[[str], None], quick: bool) -> Iterator[Check]:
 @contextlib.contextmanager
 def hostile_site() -> Iterator[str]:
     with subprocess.Popen(
-        [sys.executable, "-m", "toolbox.bench.soak.hostile"],
+        dying_with_us([sys.executable, "-m", "toolbox.bench.soak.hostile"], signal.SIGTERM),
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as process:

@@ -2,18 +2,21 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from toolbox.catalog import ROOT
+from toolbox.services import dying_with_us
 
 
 @contextlib.contextmanager
 def running(file: str, *words: object, errors: Path, **environment: str) -> Iterator:
     """The lesson's own command line; `errors` receives its stderr. It is gone at the end."""
     command = [sys.executable, ROOT / "04_case_studies" / file, *map(str, words)]
+    command = dying_with_us(command, signal.SIGINT)  # as Ctrl-C: 4.3 removes its database then
     with errors.open("ab") as stderr:
         process = subprocess.Popen(
             command,

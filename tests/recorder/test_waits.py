@@ -438,3 +438,53 @@ def test_position_is_that_of_the_expression(script, recorded):
     wait = run.waits("Task-1")[0]
     assert wait["at"] == ["script.py", 4, 7, 15, 5]
     assert wait["expr"] == 'await asyncio.sleep(0.01, "甲")'
+
+
+def test_a_block_that_begins_with_await_is_not_that_await(script, recorded):
+    run = recorded(
+        script(
+            """
+            import asyncio
+            async def made(thing):
+                await asyncio.sleep(0)
+                return thing
+            async def main():
+                lock = asyncio.Lock()
+                await lock.acquire()
+                asyncio.get_running_loop().call_later(0.01, lock.release)
+                async with await made(lock):
+                    pass
+                reader = asyncio.StreamReader()
+                asyncio.get_running_loop().call_later(0.01, reader.feed_eof)
+                async for line in await made(reader):
+                    pass
+            asyncio.run(main())
+            """
+        )
+    )
+    assert [wait["expr"] for wait in run.waits("Task-1")] == [
+        "await asyncio.sleep(0)",
+        "async with await made(lock)",
+        "await asyncio.sleep(0)",
+        "async for line in await made(reader)",
+    ]
+
+
+def test_of_two_limits_the_one_that_is_due_first_is_named(script, recorded):
+    run = recorded(
+        script(
+            """
+            import asyncio
+            async def main():
+                for outer, inner in (5, 60), (60, 5):
+                    async with asyncio.timeout(outer), asyncio.timeout(inner):
+                        await asyncio.sleep(0.01)
+                async with asyncio.timeout(5) as outer, asyncio.timeout(60):
+                    outer.reschedule(asyncio.get_running_loop().time() + 100)
+                    await asyncio.sleep(0.01)
+            asyncio.run(main())
+            """
+        )
+    )
+    limits = {event["h"]: round(event["when"] / 1e6) for event in run.of("timer")}
+    assert [limits[wait["timeout"]] for wait in run.waits("Task-1")] == [5, 5, 60]

@@ -47,7 +47,8 @@ def test_a_timer_belongs_to_whom_it_serves(script, recorded):
                     await one
             asyncio.run(cook())
             """
-        )
+        ),
+        options={"virtual": True},
     )
     assert (run.code, run.stderr) == (0, b"")
     names = {lane["id"]: lane["name"] for lane in run.trace["tasks"]}
@@ -211,7 +212,8 @@ def test_a_sleep_under_a_limit_names_both_timers(limit, script, recorded):
                     await asyncio.sleep(0.001)
             asyncio.run(main())
             """
-        )
+        ),
+        options={"virtual": True},
     )
     timers = {event["h"]: round(event["when"] / 1e6, 2) for event in run.of("timer")}
     wait, after = run.waits("Task-1")
@@ -219,7 +221,7 @@ def test_a_sleep_under_a_limit_names_both_timers(limit, script, recorded):
     assert "timeout" not in after  # a limit that rang is over
 
 
-def test_of_several_limits_the_innermost_counts_and_each_is_its_tasks_own(script, recorded):
+def test_of_several_limits_the_first_counts_and_each_is_its_tasks_own(script, recorded):
     run = recorded(
         script(
             """

@@ -246,6 +246,8 @@ def test_source_marks_where_tasks_stand_and_what_they_await(open_page, tea):
     assert "烧水" in tab.locator('.line[data-line="7"] .tag.wait').inner_text()
     go(tab, k="line", l=14)
     assert tab.locator(".line.current").get_attribute("data-line") == "14"
+    assert tab.locator(".line.current").get_attribute("aria-current") == "true"  # "" means false
+    assert tab.locator("[aria-current]").count() == 1
     assert "waiter" in tab.locator(".line.current .tag.run").inner_text()
 
 
@@ -360,7 +362,7 @@ def test_closing_tasks_are_no_tasks_of_the_scripts(open_page, tea):
     tab = open_page(tea)
     assert "· 4 个任务 ·" in tab.locator("#facts").inner_text()
     go(tab, k="soon", T=4)
-    assert sentence(tab).startswith("asyncio.run 收尾：把 4 Task-5 交给事件循环")
+    assert sentence(tab).startswith("收尾：把 4 Task-5 交给事件循环")
 
 
 # ── moving about ──

@@ -68,6 +68,10 @@ def test_steps_leave_out_bookkeeping_and_keep_what_matters(tea):
         ("BaseSelectorEventLoop._read_from_self", True),
         ("Task.cancel", True),
         ("run_until_complete.<locals>.done_cb", True),  # uvloop's
+        ("run_coroutine_threadsafe.<locals>.callback", True),
+        ("StreamReaderProtocol.connection_made.<locals>.callback", True),
+        ("SubprocessStreamProtocol.process_exited", True),
+        ("Protocol.eof_received", True),
     ],
 )
 def test_whose_callback_it_is(callback, internal):

@@ -6,6 +6,7 @@ imported; loops, tasks and handles that exist by then are seen from their next s
 
 import contextvars
 import functools
+import gc
 import threading
 import types
 from asyncio import base_events, events, tasks, timeouts
@@ -68,6 +69,7 @@ class Hooks:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.waits = Waits(recording)
+        self.held: dict[int, str | None] = {}  # h → what this step will throw in
         self.timer_of: dict[int, tuple] = {}  # h → (id of the future it serves, lane it times out)
 
     # ── the ready queue ──
@@ -87,6 +89,8 @@ class Hooks:
             ev.append(("soon", recording.now(), h, None, name, None, recording.by(), loop))
             return handle
         lane = recording.lane(task)
+        if not arguments and (arguments := _held(callback)):
+            self.held[h] = _error_in(arguments[0])
         why = _why(callback, arguments)
         if lane is None:
             lane = self.meet(task, loop)
@@ -148,7 +152,7 @@ class Hooks:
         owner, name = getattr(callback, "__self__", None), callback_name(callback)
         if isinstance(owner, timeouts.Timeout):
             lane, future = recording.lane(owner._task), None
-            self.waits.timeouts.setdefault(lane, []).append(h)
+            self.waits.timeouts.setdefault(lane, []).append((when, h))
         else:
             lane = self._running(loop) if name in FOR_THIS_TASK else recording.lane(owner)
             future = self.waits.future_in((*arguments, owner))
@@ -210,7 +214,7 @@ class Hooks:
             lane, name = recording.lane(task), None
             if lane is None:
                 lane = self.meet(task, loop)
-            thrown = _thrown(task, handle._args)
+            thrown = _thrown(task, handle._args) or self.held.pop(h, None)
         event = ("run", recording.now(), h, lane, name, loop, thrown)
         if recording.check:
             self._begins_checked(handle._loop, event)
@@ -434,6 +438,15 @@ def _why(callback: Callable, arguments: tuple) -> str:
     if "akeup" in name:
         return "cancel" if arguments and arguments[0].cancelled() else "wake"
     return "throw" if arguments else "yield"
+
+
+def _held(callback: Callable) -> tuple:
+    """The C task's step keeps to itself what it is to throw in: "Task got bad yield"."""
+    if type(callback) is not types.MethodType:  # a step of Python's own task has it as an argument
+        for held in gc.get_referents(callback):
+            if isinstance(held, BaseException):
+                return (held,)
+    return ()
 
 
 def _error_in(argument) -> str | None:

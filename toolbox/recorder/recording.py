@@ -6,6 +6,7 @@ when it would have come without us.
 """
 
 import ast
+import dis
 import importlib.util
 import os
 import sys
@@ -227,7 +228,7 @@ class Recording:
             position = exact if exact[0] is not None else position
         at = [self.short(code.co_filename), *position]
         text = self.text(at)
-        if code.co_flags & ASYNC and not text.startswith("await "):
+        if code.co_flags & ASYNC and (not text.startswith("await ") or _is_of_block(frame)):
             at = self._head(at)
             text = self.text(at)
         return {"at": at, "expr": text} if text else {"at": at}
@@ -369,6 +370,16 @@ class Recording:
                 text = text[:LONGEST_TEXT] + ("…\n" if text.endswith("\n") else "…")
             made["text"] = text
         return made
+
+
+def _is_of_block(frame) -> bool:
+    """Whether it waits for an `async with` or `async for`, also if that begins with an `await`."""
+    awaits = [
+        (step.opname == "GET_ANEXT" or step.arg > 0)  # 1: __aenter__, 2: __aexit__
+        for step in dis.get_instructions(frame.f_code)
+        if step.opname in ("GET_AWAITABLE", "GET_ANEXT") and step.offset <= frame.f_lasti
+    ]
+    return bool(awaits) and awaits[-1]
 
 
 def _cut(text: str) -> str:

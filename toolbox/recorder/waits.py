@@ -154,7 +154,8 @@ class Waits:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.sites: dict[tuple, Site] = {}
-        self.timeouts: dict[int | None, list[int]] = {}  # lane → its asyncio.timeout()s' timers
+        # lane → its asyncio.timeout()s: when they are due, their timers
+        self.timeouts: dict[int | None, list[tuple[float, int]]] = {}
         self._timers: dict[int, tuple[weakref.ref, int]] = {}  # id(future) → timer
         self._jobs: dict[int, tuple[weakref.ref, int]] = {}  # id(future) → job
         self._owners: dict[int, weakref.ref] = {}  # lane → the queue or barrier that it waits at
@@ -184,7 +185,7 @@ class Waits:
             self._look_inside(site.name, frames[site.known], found, lane)
         self._look_at(future, found)
         if self.timeouts and (limits := self.timeouts.get(lane)):
-            found["timeout"] = limits[-1]
+            found["timeout"] = min(limits)[1]
         return found
 
     def _look_inside(self, name: str, frame, found: dict, lane: int | None) -> None:
@@ -275,7 +276,7 @@ class Waits:
             if entry is not None and entry[1] == h:
                 del self._timers[future_id]
         elif lane in self.timeouts:
-            limits = [limit for limit in self.timeouts[lane] if limit != h]
+            limits = [limit for limit in self.timeouts[lane] if limit[1] != h]
             if limits:
                 self.timeouts[lane] = limits
             else:

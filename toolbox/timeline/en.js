@@ -129,7 +129,7 @@ const EN = {
       case "sleep":
         return say`It has slept long enough`;
       case "task":
-        return say`${names}, which it awaited, is finished`;
+        return names.length ? say`${names}, which it awaited, is finished` : say`What it awaited is over`;
       case "gather":
         return names.length ? say`${names} ended, gather has all results` : say`gather has all results`;
       case "wait":
@@ -157,7 +157,7 @@ const EN = {
       case "subprocess":
         return say`The child process has news`;
       case "io":
-        return say`The socket has news`;
+        return say`The I/O that it awaited has come`;
       case "future":
         if (by[0].T === e.T) return say`The awaited Future has its result`;
         return say`${by} gave the awaited Future its result`;
@@ -206,6 +206,7 @@ const EN = {
   waitsFor(w) {
     const names = laneList(w);
     const those = names.length ? names : this.others;
+    if (isOver(w)) return say`what it awaits is over, the loop will wake it when it comes round`;
     const thing = w.obj || `the ${w.kind}`;
     switch (w.kind) {
       case "sleep":
@@ -230,7 +231,7 @@ const EN = {
         return say`until ${those} is finished`;
       case "gather":
         if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
-        return names.length ? say`until all of ${names} are finished` : say`until all its Futures have their results`;
+        return say`until all of ${names} are finished`;
       case "wait":
         if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
         if (w.until === "ALL_COMPLETED") return say`until all of ${those} are finished`;
@@ -350,8 +351,8 @@ const EN = {
       case "create":
         if (isClosing(e.T))
           return LANES[e.T].coro.endsWith("asyncgens")
-            ? say`To close up, asyncio.run hands ${it} to the event loop: it closes unfinished asynchronous generators.`
-            : say`To close up, asyncio.run hands ${it} to the event loop: it closes the thread pool.`;
+            ? say`To close up, ${it} is handed to the event loop: it closes unfinished asynchronous generators.`
+            : say`To close up, ${it} is handed to the event loop: it closes the thread pool.`;
         return e.by?.T != null || e.by?.h != null
           ? say`${who(e.by)} creates ${it}: it joins the ready queue; not one line of it has run.`
           : say`${who(e.by)} hands ${it} to the event loop: it joins the ready queue.`;

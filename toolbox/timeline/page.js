@@ -363,7 +363,8 @@ function paintLine(number, marks = []) {
   const running = marks.some((mark) => mark.as === "run");
   line.classList.toggle("current", running);
   line.classList.toggle("stands", marks.length > 0 && !running);
-  line.toggleAttribute("aria-current", running);
+  if (running) line.setAttribute("aria-current", "true");
+  else line.removeAttribute("aria-current");
   const waits = marks.find((mark) => mark.w?.at?.[3] != null && mark.as !== "run");
   let from = null;
   let to = null;

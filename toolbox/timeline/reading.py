@@ -30,6 +30,7 @@ GROUPS = {
 # Callbacks that a learner did not write: asyncio's own, and those of libraries.
 _INTERNAL = re.compile(
     r"^_|\._|<locals>\._|<locals>\.on_completion|^run_until_complete\.|^(Task|Future|BaseEventLoop|Server)\."
+    r"|^(StreamReaderProtocol|SubprocessStreamProtocol|Protocol|run_coroutine_threadsafe)\."
     r"|\b(connection_made|connection_lost|set_result|set_exception|feed_eof|pause_reading)$"
 )
 _DEFINITION = re.compile(r"\s*(async\s+def|def|class|@|import|from)\b|\s*@|if __name__")

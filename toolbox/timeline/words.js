@@ -28,6 +28,8 @@ function laneList({ on = [], count = on.length }) {
 }
 
 const isOne = (w) => (w?.count ?? w?.on?.length) === 1;
+// All that it waits for has ended already: wait() and gather() still take a round to see that.
+const isOver = (w) => ["task", "gather", "wait"].includes(w.kind) && w.on && !laneList(w).length;
 // In which loop, where there are several.
 const inLoop = (e) => (TRACE.loops?.length > 1 ? W.inLoop(e.L ?? 0) : "");
 
@@ -35,7 +37,7 @@ const inLoop = (e) => (TRACE.loops?.length > 1 ? W.inLoop(e.L ?? 0) : "");
 
 // asyncio's own, in words (Chinese, English); the learner's are called by their names.
 const INNER = [
-  [/_run_until_complete_cb|^run_until_complete/, "asyncio.run 的收尾回调", "asyncio.run's closing callback"],
+  [/_run_until_complete_cb|^run_until_complete/, "收尾回调", "the closing callback of run()"],
   [/gather.*_done_callback/, "gather 的清点回调", "gather's counting callback"],
   [/_on_task_done/, "任务组的清点回调", "the task group's counting callback"],
   [/_on_completion|_handle_completion/, "wait 的清点回调", "wait's counting callback"],

@@ -130,7 +130,7 @@ const ZH = {
       case "sleep":
         return say`睡够了`;
       case "task":
-        return say`它等的 ${names} 结束了`;
+        return names.length ? say`它等的 ${names} 结束了` : say`它等的已经结束了`;
       case "gather":
         if (isOne(was)) return say`${names} 结束了，gather 收齐了结果`;
         return names.length ? say`${names} 都结束了，gather 收齐了结果` : say`gather 收齐了结果`;
@@ -159,7 +159,7 @@ const ZH = {
       case "subprocess":
         return say`子进程有了消息`;
       case "io":
-        return say`套接字有消息了`;
+        return say`它等的 I/O 有了结果`;
       case "future":
         if (by[0].T === e.T) return say`它等的 Future 有了结果`; // from a callback that it had left
         return say`${by} 让它等的 Future 有了结果`;
@@ -209,6 +209,7 @@ const ZH = {
   waitsFor(w) {
     const names = laneList(w);
     const those = names.length ? names : this.others;
+    if (isOver(w)) return say`它等的已经结束，循环转过来就叫醒它`;
     const thing = w.obj || { lock: "锁", semaphore: "信号量", queue: "队列" }[w.kind] || w.kind;
     switch (w.kind) {
       case "sleep":
@@ -233,7 +234,7 @@ const ZH = {
         return say`等 ${those} 结束`;
       case "gather":
         if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
-        return names.length ? say`等 ${names} 全部结束` : say`等一组 Future 全部有结果`;
+        return say`等 ${names} 全部结束`;
       case "wait":
         if (isOne(w)) return this.waitsFor({ ...w, kind: "task" });
         if (w.until === "ALL_COMPLETED") return say`等 ${those} 全部结束`;
@@ -356,8 +357,8 @@ const ZH = {
       case "create":
         if (isClosing(e.T))
           return LANES[e.T].coro.endsWith("asyncgens")
-            ? say`asyncio.run 收尾：把 ${it} 交给事件循环，关掉没走完的异步生成器。`
-            : say`asyncio.run 收尾：把 ${it} 交给事件循环，关掉线程池。`;
+            ? say`收尾：把 ${it} 交给事件循环，关掉没走完的异步生成器。`
+            : say`收尾：把 ${it} 交给事件循环，关掉线程池。`;
         return e.by?.T != null || e.by?.h != null
           ? say`${who(e.by)} 建了 ${it}：它排到就绪队列末尾，还一行也没有执行。`
           : say`${who(e.by)} 把 ${it} 交给事件循环：它排进就绪队列。`;

@@ -83,6 +83,7 @@ class Task(Future):
             if isinstance(error, Exception) and not awaited:
                 self.loop.report(error)  # 此刻没人等它的结果：不当场说，也许就没人知道了
             # 去掉 step 这一层栈帧 (frame)：它拿着任务，任务拿着异常，异常拿着它，成了环
+            # （3.12 起，协程的栈帧还记着 step 的那一层，环要等垃圾回收来拆）
             self.finish(error=error.with_traceback(error.__traceback__.tb_next))
             if not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise  # Ctrl-C、sys.exit()：不只是这个任务的事，让循环停下

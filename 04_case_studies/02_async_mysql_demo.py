@@ -64,7 +64,7 @@
     3. 第 7 节读 10 行就 break：离开 async with 时，SSCursor 会把剩下的行全读完才放手。
        给 SQL 加上 LIMIT 10，再比一次用时。
     4. 第 11 节里，有人在 load() 前先 await asyncio.sleep(0) 一次，发几条 SELECT？两次就是两批，挤在
-       一条连接上，正是第 8 节的 RuntimeError：怎样让每一批从池里各借一条？
+       一条连接上，又是第 8 节的祸（RuntimeError 或 InternalError）：怎样让每一批从池里各借一条？
        loader.py 里去掉 asyncio.shield，让一个任务在 load() 时被取消，别的 49 个会怎样？
 """
 

@@ -291,7 +291,8 @@ async def work(place: Kitchen, cook: str, orders: int) -> None:
     redis = place.redis
     while await redis.hlen(place.bowls) + await redis.xlen(place.dead) < orders:
         settings.stop_if_cancelled()
-        for id, order in [*await place.take_over(cook), *await place.take(cook, 5, wait=20)]:
+        # 一次一单：领在手里排队的也在闲置，会被当成没人做的抢走
+        for id, order in await place.take_over(cook, 1) or await place.take(cook, wait=20):
             await try_one(place, id, order["dish"])
 
 

@@ -54,6 +54,7 @@ from fastapi import FastAPI, HTTPException
 from microservices_downstream import (
     Downstream,
     Failed,
+    Refused,
     Rejected,
     RetryBudget,
     Unavailable,
@@ -94,6 +95,10 @@ def gateway(timetable_url: str, seats_url: str) -> FastAPI:
         """没有幂等键 (idempotency key)，做两遍就是两张票：只问一次。"""
         try:
             return await app.state.seats.once("POST", "orders", train)
+        except Rejected as error:
+            raise HTTPException(error.status, str(error)) from error
+        except Refused as error:  # 没去问，就一定没订上
+            raise HTTPException(503, f"没订上: {error}", {"Retry-After": "1"}) from error
         except Unavailable as error:
             raise HTTPException(503, f"不知道订上没有: {error}") from error
 

@@ -85,9 +85,7 @@ async def clean_stores() -> AsyncIterator[Stores]:
             if keys := [key async for key in redis.scan_iter(f"{PREFIX}:*", count=1000)]:
                 await redis.unlink(*keys)
 
-        # 这把锁跟着 admin 的连接走：连接断了就开，kill -9 也留不下它；等 5 秒，是等死者断线
-        if await ask(admin, "SELECT GET_LOCK(%s, 5)", DATABASE) != [(1,)]:
-            raise crawler.CannotCrawl("另一个终端正在跑 4.8：等它跑完再来（想去帮忙，用 --join）")
+        await distributed.only_one(admin, DATABASE)
         await remove()
         try:
             await ask(admin, f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4")
@@ -186,6 +184,8 @@ async def finish(stores: Stores, workers: list[Process]) -> None:
         if gone(workers) == len(workers) and not await distributed.anybody_at_work(redis):
             raise crawler.CannotCrawl(f"工人一个也不剩，{seen} 个网址只爬了 {done} 个，不等了")
         await asyncio.sleep(0.02)
+    if not await redis.exists(PLAN):  # 见过的网址多半也没了：0 个网址爬完 0 个，不算爬完
+        raise crawler.CannotCrawl("Redis 里这次爬取的计划没了（清空过，或者换了一台），没爬完")
 
 
 async def crawl(plan: Plan, size: int) -> tuple[int, float]:
@@ -262,14 +262,19 @@ SECTIONS = {
 
 
 async def main() -> None:
-    for title, section in SECTIONS.items():
-        print(f"── {title} ──")
-        await section()
+    async with distributed.alone():
+        for title, section in SECTIONS.items():
+            print(f"── {title} ──")
+            await section()
 
 
 async def crawl_slowly(latency: float) -> None:
     """爬很久，好让你从别的终端加入；最后看谁存了几页。"""
-    async with demo_site.serve(latency, odd=False) as home, clean_stores() as stores:
+    async with (
+        distributed.alone(),
+        demo_site.serve(latency, odd=False) as home,
+        clean_stores() as stores,
+    ):
         plan = replace(LOCAL, start=home, timeout=latency + 10, idle=int(latency * 1000) + 5000)
         async with crawling(plan, 2, stores):
             print(f"两个工人在爬 {home}。另开终端，再来一个：python {__file__} --join 老王")

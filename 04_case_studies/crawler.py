@@ -23,6 +23,7 @@ from web_page import PARSERS, SameSite, canonical, decode
 from yarl import URL
 
 AGENT = "asyncio-tutorial/1.0 (educational crawler)"
+NAME = AGENT.split()[0]  # 给 robots.txt 认的。Protego 找子串：给它整句，写给 crawler 的也算我们的
 ROBOTS_BYTES = 512_000  # RFC 9309：至少读 500 KiB
 WORTH_RETRYING = {None, 429, 500, 502, 503, 504}  # None：没等到完整的回答
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -136,8 +137,8 @@ class Site:
             why = answer.error or f"HTTP {answer.status}"
             raise CannotCrawl(f"读不到 {self.home}robots.txt：{why}。不知道规矩，就不爬")
         rules = Protego.parse(decode(answer.body) if answer.status == 200 else "")
-        self.delay = max(self.delay, min(rules.crawl_delay(AGENT) or 0, LONGEST_PAUSE))
-        self._permits = lru_cache(10_000)(lambda url: rules.can_fetch(url, AGENT))
+        self.delay = max(self.delay, min(rules.crawl_delay(NAME) or 0, LONGEST_PAUSE))
+        self._permits = lru_cache(10_000)(lambda url: rules.can_fetch(url, NAME))
 
     def allows(self, url: str) -> bool:
         return url.startswith(self.home) and self._permits(url)
@@ -151,7 +152,9 @@ class Site:
             # 所以跳转成环、跳到站外都不用另外处理
             page.links = self.links([answer.location], url, "")
             if not page.links:
-                page.error = f"转到站外（{canonical(answer.location, url) or '不是网址'}）"
+                target = canonical(answer.location, url) or "不是网址"
+                same = target.startswith(self.home)  # 同站，只是太长
+                page.error = "转到的网址太长" if same else f"转到站外（{target[:200]}）"
         elif answer.status == 200 and not answer.error:
             try:
                 parsed = self.parse(answer.body, answer.charset)

@@ -45,8 +45,10 @@ async def talk(
 
 def child(connection: socket.socket, home: str, options: Options) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C 归父进程管
-    with suppress(ConnectionError):  # 父进程先走了
+    try:
         asyncio.run(fetch_for_parent(connection, home, options))
+    except* ConnectionError:  # 父进程先走了；断在任务组里，它就在 ExceptionGroup 里面
+        pass
 
 
 async def fetch_for_parent(connection: socket.socket, home: str, options: Options) -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import aiomysql
 import crawler
 import settings
+from own_database import in_time
 from redis.asyncio import Redis
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage, Context, TaskiqDepends
 from taskiq.receiver import Receiver
@@ -30,6 +31,7 @@ QUEUE, SEEN, TURN, PLAN, CREW = (f"{PREFIX}:{name}" for name in "queue seen turn
 GROUP = "工人"
 PLAN_LIFE = 15  # 秒；主人没了，没人续，计划到期就撤了，工人也就下班
 REDIS_TIMEOUT = 5  # 秒；一条命令等这么久还没有回答，就当 Redis 断了
+MYSQL_TIMEOUT = 8  # 秒；MySQL 也一样，只是要比 clean_stores 等锁的 5 秒长
 DATABASE = "asyncio_tutorial_crawl"
 Stores = tuple[Redis, aiomysql.Pool]
 PAGE_TABLE = """CREATE TABLE IF NOT EXISTS page (
@@ -259,14 +261,15 @@ async def kick_page(broker: AsyncBroker, url: str, depth: int) -> None:
 
 async def execute(pool: aiomysql.Pool, sql: str, *values: object) -> tuple[int, list[tuple]]:
     """改了几行、查到哪几行。断了线就再问一次：这里的每一句做两遍也一样。"""
-    for last_try in (False, True):
-        try:
-            async with pool.acquire() as connection, connection.cursor() as cursor:
-                await cursor.execute(sql, values)
-                return cursor.rowcount, list(await cursor.fetchall())
-        except aiomysql.OperationalError:
-            if last_try:
-                raise
+    async with in_time(MYSQL_TIMEOUT):
+        for last_try in (False, True):
+            try:
+                async with pool.acquire() as connection, connection.cursor() as cursor:
+                    await cursor.execute(sql, values)
+                    return cursor.rowcount, list(await cursor.fetchall())
+            except aiomysql.OperationalError:
+                if last_try:
+                    raise
 
 
 async def ask(pool: aiomysql.Pool, sql: str, *values: object) -> list[tuple]:
@@ -281,8 +284,25 @@ def open_redis() -> Redis:
 async def open_stores(connections: int, database: str | None = DATABASE) -> AsyncIterator[Stores]:
     """Redis 和 MySQL；离开时都关好。"""
     options = settings.mysql_options() | ({"db": database} if database else {})
-    async with open_redis() as redis, aiomysql.create_pool(**options, maxsize=connections) as pool:
-        yield redis, pool
+    async with open_redis() as redis:
+        async with in_time(MYSQL_TIMEOUT):
+            pool = await aiomysql.create_pool(**options, maxsize=connections)
+        async with pool:
+            yield redis, pool
+
+
+async def only_one(admin: aiomysql.Pool, lock: str) -> None:
+    """这把锁跟着 admin 的连接走：连接断了就开，kill -9 也留不下它；等 5 秒，是等死者断线。"""
+    if await ask(admin, "SELECT GET_LOCK(%s, 5)", lock) != [(1,)]:
+        raise crawler.CannotCrawl("另一个终端正在跑 4.8：等它跑完再来（想去帮忙，用 --join）")
+
+
+@contextlib.asynccontextmanager
+async def alone() -> AsyncIterator[None]:
+    """从头到尾只许一份：不然两次爬取之间，后来的会插进来，先来的跑到一半被请走。"""
+    async with open_stores(1, database=None) as (_, admin):
+        await only_one(admin, f"{DATABASE}_lesson")
+        yield
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:

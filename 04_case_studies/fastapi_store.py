@@ -58,15 +58,18 @@ class Unavailable(Exception):
     """Redis 或 MySQL 现在用不了。"""
 
     def __init__(self, service: str) -> None:
-        super().__init__(f"{service} 现在连不上，请稍后再试")
+        super().__init__(f"{service} 现在用不了，请稍后再试")
 
 
 @contextlib.contextmanager
 def needing(service: str) -> Iterator[None]:
-    """各家驱动的断线和超时都变成 Unavailable；写错的 SQL 不算，那是程序自己的错。"""
+    """断线、超时、Redis 的错误回答都变成 Unavailable；写错的 SQL 不算，那是程序自己的错。
+
+    错误回答：内存满了 (OOM)、存不了盘 (MISCONF)、只读 (READONLY)……PING 它也许照答。
+    """
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, aiomysql.InterfaceError, OSError) as error:
+    except (redis.RedisError, aiomysql.InterfaceError, OSError) as error:
         raise Unavailable(service) from error  # OSError 里有 asyncio.timeout 的 TimeoutError
     except aiomysql.OperationalError as error:
         if error.args[0] not in settings.MYSQL_IS_AWAY:

@@ -6,6 +6,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 
 class Loader:
@@ -20,14 +21,15 @@ class Loader:
             self._batch = self._group.create_task(self._run(self._keys))
         self._keys[key] = None
         found = await asyncio.shield(self._batch)  # 一个人被取消，不能带走大家的查询
-        if isinstance(found, Exception):
-            raise found
+        if isinstance(found, tuple):
+            error, where = found
+            raise error.with_traceback(where)  # 不然一人抛一次，traceback 就接长一截：50 人 4000 行
         return found.get(key)
 
-    async def _run(self, keys: dict) -> dict | Exception:
+    async def _run(self, keys: dict) -> dict | tuple[Exception, TracebackType]:
         await asyncio.sleep(0)  # 排到队尾：本轮就绪的任务都报完键，才轮到这里
         self._batch = None  # 再来的人，开下一批
         try:
             return await self._fetch(list(keys))
         except Exception as error:  # 抛出去会取消整个 group；改由 load() 抛给每个等的人
-            return error
+            return error, error.__traceback__

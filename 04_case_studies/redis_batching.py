@@ -12,7 +12,7 @@ import asyncio
 import ssl
 from collections import deque
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 from redis import exceptions
@@ -112,7 +112,7 @@ class BatchingRedis:
 
     async def get(self, key: str) -> str | None:
         value = await self.call("GET", key)
-        return value and value.decode()
+        return None if value is None else value.decode()
 
     async def call(self, *words: str | bytes | int):
         """发任何命令；回答是 bytes、int、None 或它们的 list，错误回答在这里抛出。"""
@@ -159,7 +159,8 @@ class BatchingRedis:
             if url.password:
                 name = [unquote(url.username)] if url.username else []
                 await line.send("AUTH", *name, unquote(url.password))
-            await line.send("SELECT", url.path.strip("/") or 0)
+            [number] = parse_qs(url.query).get("db", [url.path.strip("/") or 0])  # 和 redis-py 一样
+            await line.send("SELECT", number)
         except BaseException:
             line.transport.abort()
             raise

@@ -23,6 +23,9 @@ MYSQL_IS_AWAY |= {2002, 2003, 2006, 2013, 4031}
 _interrupted: list[int] = []  # 收到过的 SIGINT
 _main: asyncio.Task | None = None
 CANCELLED_BY_US = "Cancelled during execution"  # aiomysql：查询被取消时连接就关了，你还在用它
+# Redis 在，但它不肯：内存满了、只读副本、断了主库；只许本机连（保护模式）、存不了盘
+REDIS_REFUSES = frozenset(f"redis.{why}Error" for why in ("OutOfMemory", "ReadOnly", "MasterDown"))
+REDIS_DENIES = ("DENIED ", "MISCONF ")
 REDIS_POOL_IS_FULL = "No connection available."  # BlockingConnectionPool 等过了 timeout
 
 
@@ -109,7 +112,7 @@ def stop_if_cancelled() -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """服务的事（没开、密码不对、没权限、断线、池满、地址写错）→ 一段中文；别的异常 → None。"""
+    """服务的事（没开、密码不对、没权限、不肯、断线、池满、地址写错）→ 一段中文；别的 → None。"""
     if isinstance(error, BadUrl):
         return str(error)
     # 按名字认，用 Redis 的课就不必装 MySQL 的库
@@ -120,7 +123,11 @@ def explain(error: BaseException) -> str | None:
             f"连接池满了：{error}\n"
             "出路：BlockingConnectionPool 让任务排队，或者调大 max_connections 和 timeout"
         )
-    if kinds & {"redis.ConnectionError", "redis.TimeoutError", "redis.NoPermissionError"}:
+    refuses = "redis.ResponseError" in kinds and (
+        kinds & REDIS_REFUSES or str(error).startswith(REDIS_DENIES)
+    )
+    lost = {"redis.ConnectionError", "redis.TimeoutError", "redis.NoPermissionError"}
+    if refuses or kinds & lost:
         variable = "REDIS_URL"
     elif ("pymysql.InterfaceError" in kinds and code != CANCELLED_BY_US) or (
         "pymysql.OperationalError" in kinds and code in MYSQL_IS_AWAY
@@ -132,6 +139,8 @@ def explain(error: BaseException) -> str | None:
         what = "不认这个用户名或密码"
     elif "redis.NoPermissionError" in kinds or code == 1044:
         what = "在，但这个用户没有权限"
+    elif refuses:
+        what = "在，但它不肯"
     else:
         what = "连不上，或者中途断了"
     return (

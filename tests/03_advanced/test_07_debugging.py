@@ -121,6 +121,14 @@ async def test_watchdog_is_silent_while_nobody_blocks(lesson, monkeypatch, capsy
 
 
 @pytest.mark.asyncio
+async def test_watchdog_accuses_no_code_of_others(lesson, monkeypatch, capsys):
+    """What the loop stands in then is only where a busy machine left it."""
+    monkeypatch.setattr(lesson, "count_cars_by_hand", lambda: time.sleep(0.2))
+    assert await lesson.catch_the_blocker() == []
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.asyncio
 async def test_watchdog_goes_off_duty_when_the_body_fails(lesson, monkeypatch):
     def crash():
         raise RuntimeError("撞车")

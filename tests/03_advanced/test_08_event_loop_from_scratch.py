@@ -349,6 +349,35 @@ def test_an_error_nobody_awaits_is_printed_with_its_traceback(loop, capsys):
     assert "ValueError: fell" in printed and "in fall" in printed
 
 
+def test_the_error_of_main_is_raised_and_not_reported(loop):
+    async def main():
+        raise LookupError("lost")
+
+    loop.report = pytest.fail
+    with pytest.raises(LookupError, match="lost"):
+        loop.run(main())
+
+
+def test_who_is_cancelled_at_the_end_still_sleeps_its_time_out(loop):
+    """run() queues everybody once more, in case an interrupt left somebody in no queue."""
+
+    async def clean_up_slowly():
+        try:
+            await loop.sleep(60)
+        finally:
+            began = time.monotonic()
+            await loop.sleep(0.02)
+            slept.append(time.monotonic() - began)
+
+    async def main():
+        loop.spawn(clean_up_slowly())
+        await loop.sleep(0)
+
+    slept = []
+    loop.run(main())
+    assert slept[0] >= 0.02
+
+
 def test_an_error_is_reported_when_whoever_awaited_it_was_cancelled(loop):
     reported = []
     loop.report = reported.append

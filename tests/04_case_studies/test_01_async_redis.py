@@ -366,6 +366,7 @@ async def test_a_thousand_first_calls_share_one_connection_and_keep_their_order(
         ]
         assert await client.get("nobody") is None
     assert connections(url) == 0
+    assert client._line._timer.cancelled()  # nobody watches a line that is gone
     with pytest.raises(redis_errors.ConnectionError, match="关了"):
         await client.get("k1")
 
@@ -395,6 +396,24 @@ async def test_who_dials_and_gives_up_leaves_the_line_to_the_others(batching, pr
         answers = await outcomes(first, second)
         assert isinstance(answers[0], asyncio.CancelledError)
         assert answers[1] == b"PONG"
+
+
+@pytest.mark.asyncio
+async def test_an_empty_value_is_an_empty_str(batching, private_redis):
+    _, url = private_redis()
+    async with batching(url) as client:
+        await client.call("SET", "nothing", "")
+        assert await client.get("nothing") == ""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", ["/3", "?db=3", "/1?db=3"])
+async def test_the_database_is_the_one_that_redis_py_takes(batching, private_redis, end):
+    _, url = private_redis()
+    url = url.removesuffix("/0") + end
+    async with batching(url) as client, Redis.from_url(url) as other:
+        await other.set("tea", "龙井")
+        assert await client.get("tea") == "龙井"
 
 
 @pytest.mark.asyncio
@@ -573,6 +592,23 @@ async def test_login_and_database_come_before_any_command(batching, private_redi
     async with batching(right.removesuffix("0") + "99") as lost:
         with pytest.raises(redis_errors.ResponseError, match="DB index"):
             await lost.get("tea")
+
+
+@pytest.mark.asyncio
+async def test_rediss_begins_with_a_handshake(batching):
+    """A password must not travel in the clear."""
+
+    async def hear(reader, writer):
+        heard.set_result(await reader.read(1))
+        writer.transport.abort()
+
+    heard = asyncio.get_running_loop().create_future()
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with batching(f"rediss://:se%2Fcret@{host}:{port}") as client:
+            with pytest.raises(redis_errors.ConnectionError):
+                await client.get("tea")
+    assert await heard == b"\x16"
 
 
 @pytest.mark.asyncio

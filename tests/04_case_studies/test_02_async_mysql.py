@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import traceback
 import warnings
 from urllib.parse import urlsplit
 
@@ -247,6 +248,18 @@ async def test_an_error_of_the_query_reaches_every_caller_and_no_one_else(lesson
         results = await asyncio.gather(*map(loader.load, (1, 99)), return_exceptions=True)
         assert [type(result) for result in results] == [aiomysql.ProgrammingError] * 2
         assert await loader.load(1) == "好"
+
+
+async def test_an_error_told_to_many_does_not_grow_with_each(lesson):
+    async def fetch(ids):
+        raise ValueError("坏了")
+
+    async with asyncio.TaskGroup() as group:
+        loader = lesson.Loader(group, fetch)
+        errors = await asyncio.gather(*map(loader.load, range(50)), return_exceptions=True)
+        frames = [frame.name for frame in traceback.extract_tb(errors[0].__traceback__)]
+        assert frames.count("fetch") == 1  # where it went wrong is still said
+        assert len(frames) < 8
 
 
 @pytest.mark.parametrize("when", ["before the query", "during the query"])

@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 
 from tests import processes
 from toolbox import services
+from toolbox.timeline import browser
 
 pytestmark = pytest.mark.asyncio
 
@@ -237,8 +238,9 @@ async def test_a_hit_really_comes_from_redis_and_expires(lesson):
         async with shop.house.mysql.acquire() as connection, connection.cursor() as cursor:
             await cursor.execute("UPDATE notes SET text = '偷偷改的'")
         assert await shop.cache_state(note) == ("hit", "山水上")
-        key = f"asyncio-tutorial:{DATABASE}:note:{note['id']}"
-        assert 0 < await shop.house.redis.ttl(key) <= 60
+        await shop.ask("GET", "/red")
+        for name in (f"note:{note['id']}", "menu"):  # a killed house leaves nothing for ever
+            assert 0 < await shop.house.redis.ttl(f"asyncio-tutorial:{DATABASE}:{name}") <= 60
 
 
 # ── nothing that a guest sends is a 5xx ──
@@ -381,7 +383,7 @@ async def test_without_redis_reads_fall_back_to_mysql(lesson, tmp_path, monkeypa
         async with shop.http.get("/red") as answer:
             assert answer.status == 503
             assert answer.headers["Retry-After"] == "1"
-            assert await answer.json() == {"detail": "Redis 现在连不上，请稍后再试"}
+            assert await answer.json() == {"detail": "Redis 现在用不了，请稍后再试"}
         assert await shop.ask("GET", "/health/ready") == (503, {"redis": "down", "mysql": "up"})
         assert await shop.ask("GET", "/health/live") == (200, "alive")
         assert await shop.cache_state(note) == ("down", "山水上")
@@ -400,6 +402,34 @@ async def test_without_redis_reads_fall_back_to_mysql(lesson, tmp_path, monkeypa
 
 
 @posix
+@pytest.mark.parametrize("why", ["full", "read-only", "no master", "no more clients"])
+async def test_a_redis_that_refuses_is_no_better_than_none(lesson, tmp_path, monkeypatch, why):
+    port = services.free_port()
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    async with private_redis(port, tmp_path), open_shop(lesson) as shop:
+        note = await shop.post()
+        async with Redis(host="127.0.0.1", port=port) as admin:
+            if why == "full":
+                await admin.config_set("maxmemory", 1)
+            elif why == "no more clients":
+                await admin.client_kill_filter(_type="normal", skipme=True)
+                await admin.config_set("maxclients", 1)
+            else:
+                stale = "yes" if why == "read-only" else "no"
+                await admin.config_set("replica-serve-stale-data", stale)
+                await admin.replicaof("127.0.0.1", str(services.free_port()))
+            assert (await shop.cache_state(note))[1] == "山水上"
+            path = f"/notes/{note['id']}"
+            assert (await shop.ask("PUT", path, json=DRAFT | {"text": "井水下"}))[0] == 200
+            assert (await shop.cache_state(note))[1] == "井水下"
+            assert await shop.ask("DELETE", path) == (204, None)
+            assert (await shop.ask("GET", "/red"))[0] == 503
+            assert (await shop.ask("GET", "/health/ready"))[0] in (200, 503)
+            await admin.config_set("maxclients", 1000)
+            await admin.config_set("maxmemory", 0)
+            await admin.replicaof("NO", "ONE")
+
+
 async def test_a_frozen_redis_is_as_good_as_none(lesson, tmp_path, monkeypatch):
     port = services.free_port()
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
@@ -430,7 +460,7 @@ async def test_without_mysql_notes_are_503_and_cached_ones_are_not(lesson, proxy
         note = await shop.post()
         await shop.cache_state(note)
         proxy.cut()
-        away = (503, {"detail": "MySQL 现在连不上，请稍后再试"})
+        away = (503, {"detail": "MySQL 现在用不了，请稍后再试"})
         assert await shop.ask("POST", "/notes", json=DRAFT) == away
         assert await shop.ask("GET", "/notes") == away
         assert await shop.ask("GET", "/health/ready") == (503, {"redis": "up", "mysql": "down"})
@@ -446,7 +476,7 @@ async def test_a_mysql_that_says_nothing_is_given_up(lesson, proxy, monkeypatch)
         note = await shop.post()
         monkeypatch.setattr(sys.modules["fastapi_store"], "MYSQL_PATIENCE", 0.3)
         proxy.flowing.clear()
-        away = (503, {"detail": "MySQL 现在连不上，请稍后再试"})
+        away = (503, {"detail": "MySQL 现在用不了，请稍后再试"})
         assert await shop.ask("GET", "/notes") == away
         assert (await shop.ask("GET", "/health/ready"))[0] == 503
         proxy.flowing.set()
@@ -490,12 +520,15 @@ async def test_a_frozen_redis_holds_a_crowd_up_for_a_second_only(lesson, tmp_pat
         note = await shop.post()
         await shop.cache_state(note)
         process.send_signal(signal.SIGSTOP)
+        put = shop.house.redis.set
+        shop.house.redis.set = None  # who found it down does not wait for it once more
         try:
             for _ in range(2):  # who waits on the line that is there; who waits for a new one
                 async with asyncio.timeout(10):
                     crowd = await asyncio.gather(*(shop.cache_state(note) for _ in range(50)))
                 assert set(crowd) == {("down", "山水上")}
         finally:
+            shop.house.redis.set = put
             process.send_signal(signal.SIGCONT)
         assert await shop.cache_state(note) == ("hit", "山水上")
 
@@ -640,6 +673,39 @@ async def test_page_and_docs_load_nothing_from_outside(lesson):
                 async with shop.http.get(asset) as answer:
                     assert answer.status == 200, asset
         assert (await shop.ask("GET", "/openapi.json"))[0] == 200
+
+
+def tear_down_the_wall(url):
+    """Change a note that hangs on the wall no more, then tear off all that do. What hangs there."""
+    change = """([id, text]) => fetch(`/notes/${id}`, {
+        method: "PUT", headers: {"Content-Type": "application/json"},
+        body: JSON.stringify({guest: "x", text}),
+    })"""
+    with browser.headless(browser.find()) as chromium, chromium.at_most(40):
+        page = chromium.browser.new_page()
+        page.goto(f"{url}/board")
+
+        def wait_for(count):
+            page.wait_for_function(f"document.querySelectorAll('li[data-id]').length === {count}")
+
+        wait_for(20)
+        page.evaluate(change, [1, "y"])
+        page.evaluate(change, [22, "z"])
+        page.get_by_text("z", exact=True).wait_for()  # the news of the first came before
+        wait_for(20)
+        for left in [*range(19, 0, -1), 2]:
+            page.locator("li[data-id] button", has_text="撕").first.click()
+            wait_for(left)
+        return page.locator("li").all_inner_texts()
+
+
+@pytest.mark.skipif(not browser.find(), reason="no chromium here")
+async def test_a_wall_torn_bare_shows_the_older_notes(lesson):
+    async with open_shop(lesson) as shop:
+        for number in range(22):
+            await shop.post(text=f"{number}")
+        texts = await asyncio.to_thread(tear_down_the_wall, shop.url)
+    assert [text.split()[0] for text in texts] == ["1", "y"]
 
 
 @contextlib.contextmanager

@@ -56,6 +56,30 @@ async def test_get_is_retried_and_post_is_not(lesson, station):
     assert knocks == {False: 300, True: 119}
 
 
+async def test_an_order_that_was_never_sent_is_not_said_to_be_in_doubt(lesson, station):
+    await station.services["seats"].kill()
+    details = []
+    for _ in range(6):  # a breaker opens at the fifth
+        async with station.session.post(f"{station.door}/orders/D6") as response:
+            assert response.status == 503
+            details.append((await response.json())["detail"].partition(":")[0])
+    assert details == ["不知道订上没有"] * 5 + ["没订上"]
+
+
+async def test_what_was_wrong_with_an_order_is_told(lesson, station, monkeypatch):
+    gateway = lesson.gateway("http://nowhere", "http://nowhere")
+    [order] = [route.endpoint for route in gateway.routes if route.path == "/orders/{train}"]
+
+    class Picky:
+        async def once(self, *request):
+            raise lesson.Rejected(409)
+
+    gateway.state.seats = Picky()
+    with pytest.raises(lesson.HTTPException) as caught:
+        await order("D6")
+    assert caught.value.status_code == 409
+
+
 async def test_a_bulkhead_lets_four_in(lesson, station):
     assert await lesson.keep_the_slow_one_in_its_cabin(station) == (4, 8, 4)
 
@@ -149,7 +173,7 @@ async def test_the_last_guest_is_served_before_the_gateway_leaves(lesson, statio
 
 
 async def test_a_breaker_opens_probes_once_and_closes(downstream):
-    breaker = downstream.Breaker(threshold=2, cooldown=0.05)
+    breaker = downstream.Breaker(threshold=2, cooldown=3600)
 
     def knock(error=None):
         with breaker.guard():
@@ -162,7 +186,7 @@ async def test_a_breaker_opens_probes_once_and_closes(downstream):
     assert breaker.state == "open"
     with pytest.raises(downstream.Refused):
         knock()
-    await asyncio.sleep(0.06)
+    breaker.opened -= 3600
     with breaker.guard():
         assert breaker.state == "half-open"
         with pytest.raises(downstream.Refused):
@@ -181,6 +205,17 @@ async def test_who_set_out_before_it_opened_is_no_probe_and_no_news(downstream):
         assert breaker.state == "half-open"
         probe.close()
         assert breaker.state == "closed"
+
+
+async def test_who_set_out_before_it_opened_is_no_news_after_it_closed_again(downstream):
+    breaker = downstream.Breaker(threshold=1, cooldown=0)
+    with pytest.raises(downstream.Failed), breaker.guard():  # slow
+        with contextlib.suppress(downstream.Failed), breaker.guard():
+            raise downstream.Failed
+        with breaker.guard():
+            assert breaker.state == "half-open"
+        raise downstream.Failed
+    assert (breaker.state, breaker.failures) == ("closed", 0)
 
 
 async def test_several_that_fail_at_once_open_it_once(downstream, monkeypatch):
@@ -268,6 +303,22 @@ async def test_successes_in_between_keep_it_closed(downstream):
         with breaker.guard():
             pass
     assert breaker.state == "closed"
+
+
+async def test_retries_wait_at_random_up_to_twice_as_long(downstream, monkeypatch):
+    limits = []
+
+    def at_once(low, high):
+        limits.append((low, high))
+        return 0
+
+    async def fail():
+        raise downstream.Failed
+
+    monkeypatch.setattr("random.uniform", at_once)
+    with pytest.raises(downstream.Failed):
+        await downstream.retry(fail, downstream.RetryBudget())
+    assert limits[:2] == [(0, 0.02), (0, 0.04)]
 
 
 async def test_what_was_refused_is_not_retried(downstream):

@@ -100,6 +100,43 @@ async def test_a_task_delivered_five_times_stores_one_page_and_kicks_each_link_o
     assert links == queued > 1
 
 
+async def test_what_robots_forbid_is_never_queued(lesson, distributed):
+    async with lesson.demo_site.serve() as home, lesson.clean_stores() as (redis, pool):
+        plan = replace(lesson.LOCAL, start=home)
+        async with distributed.visit(plan, redis) as site:
+            worker = distributed.Worker("甲", plan, redis, pool, site)
+            await worker.broker.startup()
+            try:
+                await worker.crawl_page(lesson.crawler.canonical(f"{home}street/集市"), 1)
+            finally:
+                await worker.broker.shutdown()
+        seen = await redis.smembers(lesson.SEEN)
+    assert f"{home}map.png" in seen
+    assert not [url for url in seen if "/private/" in url]
+
+
+async def test_who_dies_after_storing_a_page_leaves_its_links_to_the_next(
+    lesson, distributed, town, monkeypatch
+):
+    async with lesson.clean_stores() as (redis, pool):
+        plan = replace(lesson.LOCAL, start=town.home)
+        async with distributed.visit(plan, redis) as site:
+            worker = distributed.Worker("甲", plan, redis, pool, site)
+            await worker.broker.startup()
+            try:
+                with monkeypatch.context() as patch, pytest.raises(TypeError):
+                    patch.setattr(worker, "_kick", None)
+                    await worker.crawl_page(town.home, 0)
+                assert (await lesson.count(pool), await redis.xlen(lesson.QUEUE)) == (1, 0)
+                for _ in range(2):  # the second time there is nothing left to do
+                    await worker.crawl_page(town.home, 0)
+            finally:
+                await worker.broker.shutdown()
+        assert await redis.xlen(lesson.QUEUE) == 19
+        assert await lesson.count(pool, "expanded") == 1
+    assert town.visits["/"] == 1
+
+
 async def test_a_link_enters_the_queue_once_and_the_limit_is_exact(lesson, distributed):
     async with lesson.clean_stores() as (redis, _):
         broker = distributed.open_broker(replace(lesson.LOCAL, pages=5))
@@ -326,6 +363,34 @@ async def test_a_lost_connection_to_mysql_is_made_again_once(lesson, distributed
                     pass
 
 
+async def test_a_mysql_that_falls_silent_is_not_waited_for(lesson, distributed, monkeypatch):
+    monkeypatch.setattr(distributed, "MYSQL_TIMEOUT", 2)
+    silence = pytest.raises(lesson.aiomysql.OperationalError, match="没有回音")
+    async with asyncio.timeout(30), distributed.open_stores(1, database=None) as (_, pool):
+        with silence:
+            await lesson.ask(pool, "DO SLEEP(60)")
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # connects, but never says hello
+        monkeypatch.setenv("MYSQL_URL", f"mysql://root@127.0.0.1:{mute.getsockname()[1]}")
+        async with asyncio.timeout(30):
+            with silence:
+                async with distributed.open_stores(1):
+                    pass
+
+
+async def test_a_crawl_whose_redis_was_emptied_has_not_ended_well(
+    lesson, distributed, town, capsys
+):
+    async def crawl():
+        async with lesson.clean_stores() as stores:
+            async with lesson.crawling(replace(lesson.LOCAL, start=town.home), 1, stores):
+                await until(lambda: has_work(lesson, stores[0], "1 号"))
+                await stores[0].unlink(lesson.PLAN, lesson.QUEUE, lesson.SEEN)
+
+    with pytest.raises(SystemExit, match="2"):
+        await distributed.or_say_why_not(crawl)
+    assert "没爬完" in capsys.readouterr().err
+
+
 async def test_what_a_dead_worker_held_is_claimed_once(lesson, distributed, town):
     """By two workers of two machines, which look for it at the same time."""
     async with lesson.clean_stores() as (redis, pool):
@@ -371,6 +436,13 @@ async def test_a_second_run_says_that_there_is_one(lesson):
         ran = await asyncio.to_thread(run)
         assert await redis.get(lesson.PLAN) == "untouched"
     assert (ran.returncode, ran.stdout.count("\n"), ran.stderr.count("\n")) == (2, 1, 1)
+    assert ran.stderr.startswith("另一个终端正在跑 4.8")
+
+
+async def test_a_second_run_does_not_come_between_two_crawls_of_the_first(lesson, distributed):
+    async with distributed.alone():  # the first, between two of its crawls
+        ran = await asyncio.to_thread(run)
+    assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("另一个终端正在跑 4.8")
 
 

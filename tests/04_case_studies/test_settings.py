@@ -206,6 +206,20 @@ def test_errors_of_others_are_not_explained(settings, error):
     assert settings.explain(error) is None
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ResponseError("DENIED Redis is running in protected mode because …"),
+        redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+        redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
+        redis.exceptions.MasterDownError("Link with MASTER is down"),
+    ],
+)
+def test_a_redis_that_refuses_is_explained_in_its_own_words(settings, error):
+    assert f"在，但它不肯：{error}" in settings.explain(error)
+
+
 def test_missing_permission_is_called_that(settings):
     error = redis.exceptions.NoPermissionError("User ada has no permissions to run 'set'")
     assert "没有权限" in settings.explain(error)

@@ -381,10 +381,11 @@ async def test_a_crawl_whose_redis_was_emptied_has_not_ended_well(
     lesson, distributed, town, capsys
 ):
     async def crawl():
-        async with lesson.clean_stores() as stores:
-            async with lesson.crawling(replace(lesson.LOCAL, start=town.home), 1, stores):
-                await until(lambda: has_work(lesson, stores[0], "1 号"))
-                await stores[0].unlink(lesson.PLAN, lesson.QUEUE, lesson.SEEN)
+        async with lesson.clean_stores() as (redis, pool):
+            async with lesson.crawling(replace(lesson.LOCAL, start=town.home), 1, (redis, pool)):
+                # The home page is done, the others wait at the gate: nobody finds links any more.
+                await until(lambda: lesson.count(pool, "expanded"))
+                await redis.unlink(lesson.PLAN, lesson.QUEUE, lesson.SEEN)
 
     with pytest.raises(SystemExit, match="2"):
         await distributed.or_say_why_not(crawl)

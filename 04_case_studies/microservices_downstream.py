@@ -47,7 +47,6 @@ class Breaker:
     def __init__(self, threshold: int = 5, cooldown: float = 0.3) -> None:
         self.threshold, self.cooldown = threshold, cooldown
         self.state, self.failures, self.opened = "closed", 0, 0.0
-        self.times_opened = 0
 
     def move(self, state: str) -> None:
         platform.log(f"断路器 {self.state} → {state}")
@@ -60,19 +59,19 @@ class Breaker:
             self.move("half-open")  # 从检查到这里没有 await，只会有一个请求去试探
         elif self.state != "closed":
             raise Refused("断路器开着")
-        sent = self.times_opened  # 断开以前出发的，回来时不算试探，也不再算坏一次，哪怕又合上了
+        sent = self.opened  # 断开以前出发的，回来时不算试探，也不再算坏一次，哪怕又合上了
         try:
             yield
         except BaseException as error:
             # 只有 Failed 算它坏；问的人没耐心，走了 (TooLate、CancelledError)，不算。
             # 可试探的人走了，也不能永远停在 half-open
-            if sent == self.times_opened:
+            if sent == self.opened:
                 self.failures += isinstance(error, Failed)
                 if self.state == "half-open" or self.failures == self.threshold:
-                    self.opened, self.times_opened = now(), self.times_opened + 1
+                    self.opened = now()
                     self.move("open")
             raise
-        if sent == self.times_opened:
+        if sent == self.opened:
             if self.state == "half-open":
                 self.move("closed")
             self.failures = 0

@@ -430,6 +430,7 @@ async def test_a_redis_that_refuses_is_no_better_than_none(lesson, tmp_path, mon
             await admin.replicaof("NO", "ONE")
 
 
+@posix
 async def test_a_frozen_redis_is_as_good_as_none(lesson, tmp_path, monkeypatch):
     port = services.free_port()
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")

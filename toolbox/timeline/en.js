@@ -399,7 +399,7 @@ const EN = {
     if (LANES[e.T].lane === "greenlet") return this.switches(e, now, it, exc);
     if (LANES[e.T].lane === "generator") return this.resumes(e, now, it, exc);
     if (e.eager) return say`Eager task ${it} does not queue: it starts inside create_task.`;
-    if (exc && now.first && LANES[e.T].coro !== "async_generator_athrow") return say`The loop takes ${it}, which was cancelled before it began: ${exc} is thrown in, not one line runs.`;
+    if (exc && runsNothing(e, now)) return say`The loop takes ${it}, which was cancelled before it began: ${exc} is thrown in, not one line runs.`;
     if (exc) return from ? say`It is ${it}'s turn: at ${from} it gets ${exc}.` : say`It is ${it}'s turn: it gets ${exc}.`;
     if (now.first) return say`The loop takes ${it} from the head of the ready queue and runs it for the first time.`;
     return from ? say`It is ${it}'s turn: it goes on from ${from}.` : say`The loop takes ${it} from the head of the ready queue.`;

@@ -123,5 +123,7 @@ const isLimit = (by) => purpose(timerOf(by)) === "limit" || isPastLimit(by);
 const isLimitOf = (by, T) => isLimit(by) && (timerOf(by)?.T ?? ORIGIN.get(by.h).by?.T) === T;
 const isCancel = (exc) => exc?.startsWith("CancelledError");
 const isClosing = (T) => TRACE.closing.includes(T);
+// What is thrown into a first step runs no line; but an aclose() hands it on to its generator.
+const runsNothing = (e, now) => now.first && LANES[e.T].coro !== "async_generator_athrow";
 // An eager task's first step: it ends inside of create_task, not in the loop.
 const isEagerStep = (e) => e.h == null && !LANES[e.T].lane;

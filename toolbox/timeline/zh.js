@@ -405,7 +405,7 @@ const ZH = {
     if (LANES[e.T].lane === "greenlet") return this.switches(e, now, it, exc);
     if (LANES[e.T].lane === "generator") return this.resumes(e, now, it, exc);
     if (e.eager) return say`急切任务 ${it} 不排队，在 create_task 里当场开跑。`;
-    if (exc && now.first && LANES[e.T].coro !== "async_generator_athrow") return say`循环取出 ${it}：它还没开始就被取消，${exc} 直接抛进去，一行也不执行。`;
+    if (exc && runsNothing(e, now)) return say`循环取出 ${it}：它还没开始就被取消，${exc} 直接抛进去，一行也不执行。`;
     if (exc) return from ? say`轮到 ${it}：在 ${from} 收到 ${exc}。` : say`轮到 ${it}：收到 ${exc}。`;
     if (now.first) return say`循环从就绪队列头上取出 ${it}，第一次执行它。`;
     return from ? say`轮到 ${it}：从 ${from} 接着跑。` : say`循环从就绪队列头上取出 ${it}，接着跑。`;
